@@ -1,0 +1,1 @@
+"""The replicator: all that is deployed to Lambda."""

@@ -1,0 +1,261 @@
+"""The S3 source: pinned reads that go on where a dropped connection broke them."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from typing import TYPE_CHECKING, Any
+
+import urllib3.exceptions
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
+from handler.model import Headers, Original, Span
+from handler.transfer import CheckedReader
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from mypy_boto3_s3.client import S3Client
+
+RESUMES = 4
+"""Times in a row that a broken read is taken up again without a byte having come."""
+
+_ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
+_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_ENCODED_WORD = re.compile(r"=\?[^?]+\?[bBqQ]\?[^?]*\?=")
+_BROKEN = (HTTPClientError, BotoCoreError, urllib3.exceptions.HTTPError, OSError)
+
+_REFUSED = {
+    "AccessDenied": "SrcGetObjectNotPermitted",
+    "AllAccessDisabled": "SrcGetObjectNotPermitted",
+    "InvalidObjectState": "SrcObjectArchived",
+    "InvalidRequest": "SrcObjectNotEligible",  # what GET answers for SSE-C without the customer's key
+    "KMS.DisabledException": "SrcKmsKeyInvalidState",
+    "KMS.KMSInvalidStateException": "SrcKmsKeyInvalidState",
+    "KMS.NotFoundException": "SrcKmsKeyNotFound",
+    "KeyTooLongError": "SrcKeyTooLong",
+    "NoSuchBucket": "SrcBucketNotFound",
+    "PermanentRedirect": "SrcBucketInOtherRegion",
+}
+_MOVED = {
+    "NoSuchKey",
+    "NoSuchVersion",
+    "PreconditionFailed",
+    "InvalidRange",
+    "MethodNotAllowed",
+    "404",
+    "405",
+    "412",
+    "416",
+}
+
+
+class S3Source:
+    """One S3 bucket; see `Source`.
+
+    Args:
+        client: boto3's, shared by all threads.
+        bucket: its name.
+        with_tags: ask for tags as well (one more request for each object that has any).
+        sleep: waits that many seconds before a broken read is taken up again.
+    """
+
+    def __init__(
+        self, client: S3Client, bucket: str, *, with_tags: bool = False, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._with_tags = with_tags
+        self._sleep = sleep
+        self._bucket_seen = threading.Event()
+
+    def head(self, key: str) -> Original | None:
+        """Return the current state of `key`, None where there is none; see `Source`."""
+        try:
+            answer = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            match _status(error):
+                case 404:
+                    self._require_bucket()
+                    return None
+                case 400 | 403:
+                    raise self._explained(key, error) from error
+            raise _translate(error, f"HEAD {key!r}") from error
+        except _BROKEN as error:
+            raise _translate(error, f"HEAD {key!r}") from error
+        return self._original(key, answer)
+
+    @contextmanager
+    def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[CheckedReader]:
+        """Read `key` in the state `at`, or as it is where `at` is None; see `Source`."""
+        body, answer = self._get(key, at, span)
+        try:
+            now = self._original(key, answer) if at is None or span is None else at
+        except BaseException:
+            body.close()
+            raise
+        if at is not None and not at.same_state(now):
+            body.close()
+            raise Moved(f"{key!r} is another state by now")
+        original = at or now
+        whole = span or Span(0, original.size)
+        stream = _ResumingStream(body, whole, lambda rest: self._get(key, original, rest)[0], self._sleep)
+        with closing(stream):
+            yield CheckedReader(stream, original, span)
+
+    def _get(self, key: str, at: Original | None, span: Span | None) -> tuple[StreamingBody, Mapping[str, Any]]:
+        request: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "ChecksumMode": "ENABLED"}
+        if at is not None:
+            request["IfMatch"] = f'"{at.etag}"'
+            if at.version_id not in {None, "null"}:  # "null" can be overwritten: only the ETag pins it
+                request["VersionId"] = at.version_id
+        if span is not None:
+            request["Range"] = f"bytes={span.start}-{span.stop - 1}"
+        try:
+            answer = self._client.get_object(**request)
+        except (ClientError, *_BROKEN) as error:
+            raise _translate(error, f"GET {key!r}") from error
+        return answer["Body"], answer
+
+    def _original(self, key: str, answer: Mapping[str, Any]) -> Original:
+        """Read the state out of the answer to a HEAD or to a GET of the whole object."""
+        etag = answer["ETag"].strip('"')
+        version_id = answer.get("VersionId")
+        storage_class = answer.get("StorageClass", "STANDARD")
+        archived = storage_class in _ARCHIVED or "ArchiveStatus" in answer
+        return Original(
+            key=key,
+            size=answer["ContentLength"],
+            etag=etag,
+            last_modified=answer["LastModified"],
+            version_id=version_id,
+            headers=Headers(
+                content_type=answer.get("ContentType"),
+                content_encoding=answer.get("ContentEncoding"),
+                content_disposition=answer.get("ContentDisposition"),
+                content_language=answer.get("ContentLanguage"),
+                cache_control=answer.get("CacheControl"),
+            ),
+            expires=answer.get("ExpiresString"),
+            user_metadata={name: _decoded(value) for name, value in answer.get("Metadata", {}).items()},
+            tags=self._tags(key, version_id) if self._with_tags and answer.get("TagCount", 1) else {},
+            storage_class=storage_class,
+            archived=archived and 'ongoing-request="false"' not in answer.get("Restore", ""),
+            checksums={name: answer[f"Checksum{name}"] for name in _ALGORITHMS if f"Checksum{name}" in answer},
+            md5=_md5_of(etag, answer),
+        )
+
+    def _tags(self, key: str, version_id: str | None) -> dict[str, str]:
+        version: dict[str, Any] = {"VersionId": version_id} if version_id else {}
+        try:
+            answer = self._client.get_object_tagging(Bucket=self._bucket, Key=key, **version)
+        except (ClientError, *_BROKEN) as error:
+            raise _translate(error, f"tags of {key!r}") from error
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def _require_bucket(self) -> None:
+        """Make sure, once, that a 404 is the key's and not the bucket's: HEAD does not say, and deletes hang on it."""
+        if self._bucket_seen.is_set():
+            return
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if _status(error) == 404:
+                raise Refused(f"there is no source bucket {self._bucket!r}", code="SrcBucketNotFound") from error
+            raise _translate(error, f"HEAD bucket {self._bucket!r}") from error
+        except _BROKEN as error:
+            raise _translate(error, f"HEAD bucket {self._bucket!r}") from error
+        self._bucket_seen.set()
+
+    def _explained(self, key: str, error: ClientError) -> ReplicationError:
+        """Ask again by GET, as the answer to a HEAD has no body to say why."""
+        try:
+            self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        except (ClientError, *_BROKEN) as reason:
+            return _translate(reason, f"HEAD {key!r}")
+        return _translate(error, f"HEAD {key!r}")
+
+
+class _ResumingStream:
+    """A body that is asked for again from where it broke, in the same state."""
+
+    def __init__(
+        self, body: StreamingBody, span: Span, reopen: Callable[[Span], StreamingBody], sleep: Callable[[float], None]
+    ) -> None:
+        self._body = body
+        self._offset, self._stop = span
+        self._reopen = reopen
+        self._sleep = sleep
+
+    def read(self, size: int = -1, /) -> bytes:
+        for resume in range(RESUMES + 1):
+            try:
+                if data := self._body.read(size if size >= 0 else None):
+                    self._offset += len(data)
+                    return data
+                failure: Exception = EOFError(f"ended at byte {self._offset} of {self._stop}")
+            except _BROKEN as error:
+                if _is_mismatch(error):
+                    raise _translate(error, "body") from error
+                failure = error
+            if self._offset >= self._stop:
+                return b""
+            self._body.close()
+            self._sleep(0 if resume == 0 else min(0.1 * 2**resume, 2.0))
+            self._body = self._reopen(Span(self._offset, self._stop))
+        raise Unavailable(f"reading broke {RESUMES + 1} times at byte {self._offset}: {failure}") from failure
+
+    def close(self) -> None:
+        self._body.close()
+
+
+def _translate(error: Exception, what: str) -> ReplicationError:
+    """Turn any error of boto3's or of the connection into one of ours. Total: what it does not know is Unavailable."""
+    if _is_mismatch(error):
+        return Corrupt(f"{what}: {error}")
+    if not isinstance(error, ClientError):
+        return Unavailable(f"{what}: {type(error).__name__}: {error}", code="SrcUnreachable")
+    code = error.response.get("Error", {}).get("Code", "")
+    message = f"{what}: S3 says {code or _status(error)}: {error.response.get('Error', {}).get('Message', '')}"
+    if code in _MOVED:
+        return Moved(message)
+    if code in _REFUSED:
+        return Refused(message, code=_REFUSED[code])
+    if code == "403":
+        return Refused(message, code="SrcGetObjectNotPermitted")
+    return Unavailable(message, code=f"Src{code}")
+
+
+def _is_mismatch(error: Exception) -> bool:
+    return type(error).__name__ == "FlexibleChecksumError"
+
+
+def _status(error: ClientError) -> int:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+def _md5_of(etag: str, answer: Mapping[str, Any]) -> str | None:
+    """The ETag as base64 MD5, where it is one: a single part, encrypted not at all or by S3's own keys.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    if not _MD5.fullmatch(etag) or answer.get("ServerSideEncryption", "AES256") != "AES256":
+        return None
+    return base64.b64encode(bytes.fromhex(etag)).decode()
+
+
+def _decoded(value: str) -> str:
+    """User metadata as it was given: S3 hands non-ASCII back RFC 2047-encoded, and botocore leaves it so."""
+    if not _ENCODED_WORD.search(value):
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, UnicodeError):
+        return value  # it only looked encoded: then it is the value

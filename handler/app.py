@@ -1,0 +1,172 @@
+"""The Lambda entry and composition root: which trigger, which adapter, which answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+
+from handler import config, events, observe
+from handler.adapters.queue import DeadLetterQueue
+from handler.adapters.s3 import S3Source
+from handler.errors import Malformed, Refused, ReplicationError, Unavailable
+from handler.events import Batch, Delivery, Trigger
+from handler.model import Change
+from handler.ports import Destination, Source
+from handler.replicator import Replicator, Result, Work, coalesce
+
+MARGIN = 5.0
+"""Seconds before the deadline at which nothing new is begun."""
+
+
+class Context(Protocol):
+    """What is used of Lambda's context object."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until the invocation is ended."""
+
+
+def lambda_handler(event: dict[str, Any], context: Context) -> Any:
+    """Answer any trigger of design section 7.
+
+    Raises:
+        ConfigurationError: the function is set up wrongly; the message names every fault.
+        ReplicationError: a direct event that must be delivered again.
+    """
+    service = _service()
+    from handler import rest  # the routers cost 60 ms of cold start that only HTTP needs
+
+    if rest.claims(event):
+        return rest.answer(event, context, allows=service.replicator.allows, replicate=service.on_demand(context))
+    return service.handle(event, context)
+
+
+class Service:
+    """The assembled replicator, kept across invocations."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        clients = Config(
+            max_pool_connections=settings.concurrency + 2,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=20,
+            tcp_keepalive=True,
+        )
+        self._s3 = boto3.client("s3", config=clients)
+        self._observer = observe.Observer(settings.metrics_namespace)
+        self._dead_letters = (
+            DeadLetterQueue(boto3.client("sqs", config=clients), settings.dead_letter_queue)
+            if settings.dead_letter_queue
+            else None
+        )
+        self.replicator = Replicator(
+            settings.by_source, source=self._source, destination=_destination, concurrency=settings.concurrency
+        )
+
+    def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - the shape of Replicator's factory
+        return S3Source(self._s3, bucket, with_tags=with_tags)
+
+    def on_demand(self, context: Context) -> Callable[[Change], Result]:
+        """Return what replicates one key for a caller who waits."""
+
+        def replicate(change: Change) -> Result:
+            work = Work(bucket=change.bucket, key=change.key, changes=(change,))
+            results = self.replicator.replicate([work], go_on=_in_time(context))
+            self._observer.report(results)
+            return results[0]
+
+        return replicate
+
+    def handle(self, event: object, context: Context) -> Any:
+        """Replicate what an event tells of, and answer as its trigger wants."""
+        batch = events.parse(event)
+        work = coalesce((change, delivery.receives > 1) for delivery in batch.deliveries for change in delivery.changes)
+        results = {(result.work.bucket, result.work.key): result for result in self._run(work, context)}
+        verdicts = [_verdict(delivery, results) for delivery in batch.deliveries]
+        if batch.trigger is Trigger.BATCH_OPERATIONS:
+            return _task_results(event, batch, verdicts)
+        failed = [pair for pair in zip(batch.deliveries, verdicts, strict=True) if not self._settled(*pair)]
+        if batch.trigger is Trigger.QUEUE:
+            return _partial_failure(failed)
+        for _, errors in failed:
+            raise errors[0]
+        return None
+
+    def _run(self, work: Sequence[Work], context: Context) -> list[Result]:
+        results = self.replicator.replicate(work, go_on=_in_time(context)) if work else []
+        self._observer.report(results)
+        return results
+
+    def _settled(self, delivery: Delivery, errors: list[ReplicationError]) -> bool:
+        """Whether a delivery is done with: all is equal, or what never can be is parked with its reason."""
+        for what in delivery.ignored:
+            observe.ignored(what)
+        if not errors:
+            return True
+        if errors[0].retryable or self._dead_letters is None:
+            return False
+        try:
+            self._dead_letters.park(delivery.raw, errors[0])
+        except Unavailable as error:
+            observe.logger.error(str(error))
+            return False
+        observe.parked(errors[0], delivery.id)
+        return True
+
+
+@cache
+def _service() -> Service:
+    return Service(config.load())
+
+
+def _destination(location: str) -> Destination:
+    scheme, _, place = location.partition("://")
+    if scheme == "file":
+        from handler.adapters.folder import FolderDestination  # only where a rule asks for it
+
+        return FolderDestination(Path(place))
+    raise Refused(f"no adapter for {location!r}", code="DstBucketNotFound")
+
+
+def _in_time(context: Context) -> Callable[[], bool]:
+    return lambda: context.get_remaining_time_in_millis() > MARGIN * 1000
+
+
+def _verdict(delivery: Delivery, results: dict[tuple[str, str], Result]) -> list[ReplicationError]:
+    """All that went wrong with a delivery, what is worth another try first."""
+    errors: list[ReplicationError] = [Malformed(fault) for fault in delivery.faults]
+    for change in delivery.changes:
+        errors += results[change.bucket, change.key].errors
+    return sorted(errors, key=lambda error: not error.retryable)
+
+
+def _partial_failure(failed: Sequence[tuple[Delivery, Sequence[ReplicationError]]]) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting."""
+    for delivery, errors in failed:
+        if not delivery.id:
+            raise errors[0]  # nothing less than the whole batch can be named
+    return {"batchItemFailures": [{"itemIdentifier": delivery.id} for delivery, _ in failed]}
+
+
+def _task_results(event: Any, batch: Batch, verdicts: Sequence[list[ReplicationError]]) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html#batch-ops-invoke-lambda-response."""
+    return {
+        "invocationSchemaVersion": event["invocationSchemaVersion"],
+        "treatMissingKeysAs": "TemporaryFailure",
+        "invocationId": event.get("invocationId", ""),
+        "results": [
+            {"taskId": delivery.id, **_task_result(errors)}
+            for delivery, errors in zip(batch.deliveries, verdicts, strict=True)
+        ],
+    }
+
+
+def _task_result(errors: Sequence[ReplicationError]) -> dict[str, str]:
+    if not errors:
+        return {"resultCode": "Succeeded", "resultString": "equal"}
+    code = "TemporaryFailure" if errors[0].retryable else "PermanentFailure"
+    return {"resultCode": code, "resultString": f"{errors[0].code}: {errors[0]}"[:1024]}

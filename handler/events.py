@@ -1,0 +1,250 @@
+"""From every trigger's envelope to changes. Pure, and total: an odd record becomes a reason, never a crash.
+
+Read off the raw JSON and tolerantly, as AWS asks of consumers: the major version counts, unknown fields do not, and
+nothing but bucket and key is needed.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+from handler.errors import Malformed
+from handler.model import Change
+
+_UNCHANGING = ("ObjectAcl:", "Object ACL Updated", "ObjectRestore:Post", "Object Restore Initiated", "Replication:")
+KEY_BYTES = 1024
+"""The longest key S3 has, in UTF-8."""
+_DEPTH = 4
+"""Envelopes within envelopes: S3 in SNS in SQS is three."""
+
+
+class Trigger(Enum):
+    """What called, which decides how the answer is given."""
+
+    DIRECT = auto()
+    """Asynchronously, with nobody to take an answer: a failure is an exception."""
+    QUEUE = auto()
+    """SQS: the answer names the failed messages."""
+    BATCH_OPERATIONS = auto()
+    """S3 Batch Operations: the answer gives each task its result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One thing that is acknowledged or not: an SQS message, a Batch Operations task, or a whole direct event."""
+
+    id: str
+    changes: tuple[Change, ...] = ()
+    faults: tuple[str, ...] = ()
+    """Why parts of it cannot be understood."""
+    ignored: tuple[str, ...] = ()
+    """What it tells that changes no copy."""
+    raw: str = ""
+    """What came, for the dead-letter queue."""
+    receives: int = 1
+    """How often the queue has handed it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one invocation brought."""
+
+    trigger: Trigger
+    deliveries: tuple[Delivery, ...]
+
+
+def parse(event: object) -> Batch:
+    """Understand an invocation's event, whichever trigger of design section 7 it came by.
+
+    Raises:
+        Malformed: it is of no known shape at all.
+    """
+    match event:
+        case {"tasks": [*tasks], "invocationSchemaVersion": _}:
+            deliveries = tuple(_task(task, index) for index, task in enumerate(tasks))
+            return Batch(trigger=Trigger.BATCH_OPERATIONS, deliveries=deliveries)
+        case {"Records": [{"eventSource": "aws:sqs"}, *_] as messages}:
+            return Batch(trigger=Trigger.QUEUE, deliveries=tuple(_message(message) for message in messages))
+    delivery = _delivery("event", event, raw=_dump(event))
+    if delivery.faults and not delivery.changes and not delivery.ignored:
+        raise Malformed("; ".join(delivery.faults))
+    return Batch(trigger=Trigger.DIRECT, deliveries=(delivery,))
+
+
+def _message(message: object) -> Delivery:
+    fields = message if isinstance(message, Mapping) else {}
+    body = fields.get("body")
+    raw = body if isinstance(body, str) else _dump(body)
+    receives = str(_dig(fields, "attributes", "ApproximateReceiveCount") or "")
+    return _delivery(
+        str(fields.get("messageId", "")), body, raw=raw, receives=int(receives) if receives.isdecimal() else 1
+    )
+
+
+def _delivery(id_: str, payload: object, *, raw: str, receives: int = 1) -> Delivery:
+    found = list(_unwrap(payload))
+    return Delivery(
+        id=id_,
+        changes=tuple(item for item in found if isinstance(item, Change)),
+        faults=tuple(item.reason for item in found if isinstance(item, _Fault)),
+        ignored=tuple(item.reason for item in found if isinstance(item, _Ignored)),
+        raw=raw,
+        receives=receives,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    reason: str
+
+
+_Item = Change | _Fault | _Ignored
+
+
+def _unwrap(payload: Any, depth: int = _DEPTH) -> Iterator[_Item]:
+    """Take off one envelope after the other until records are found."""
+    if depth == 0:
+        yield _Fault("envelopes are nested too deep")
+        return
+    match payload:
+        case str():
+            try:
+                inner = json.loads(payload)
+            except (ValueError, RecursionError) as error:
+                yield _Fault(f"not JSON: {error}")
+                return
+            if isinstance(inner, str):
+                yield _Fault("a JSON string where an event should be")
+                return
+            yield from _unwrap(inner, depth - 1)
+        case {"Type": "Notification", "Message": str(message)}:
+            yield from _unwrap(message, depth - 1)
+        case {"Event": "s3:TestEvent"}:
+            yield _Ignored("s3:TestEvent")
+        case {"detail-type": str(kind), "detail": {**detail}}:
+            yield _from_eventbridge(kind, detail, payload)
+        case {"Records": [*records]} if records:
+            for record in records:
+                yield from _record(record, depth)
+        case _:
+            yield _Fault("of no known shape: neither S3's nor SNS's nor EventBridge's")
+
+
+def _record(record: Any, depth: int) -> Iterator[_Item]:
+    match record:
+        case {"Sns": {"Message": str(message)}}:
+            yield from _unwrap(message, depth - 1)
+        case {"s3": {**s3}}:
+            yield _from_s3(s3, record)
+        case _:
+            yield _Fault("a record that is not S3's")
+
+
+def _from_s3(s3: Any, record: Any) -> _Item:
+    version = str(record.get("eventVersion", "2"))
+    if version.partition(".")[0] != "2":
+        return _Fault(f"eventVersion {version!r}: only 2.x is understood")
+    return _change(
+        bucket=_dig(s3, "bucket", "name"),
+        key=_unquoted(_dig(s3, "object", "key"), unquote_plus),
+        event=record.get("eventName"),
+        time=record.get("eventTime"),
+        size=_dig(s3, "object", "size"),
+    )
+
+
+def _from_eventbridge(kind: str, detail: Any, event: Any) -> _Item:
+    """EventBridge gives the key as it is, not encoded."""
+    return _change(
+        bucket=_dig(detail, "bucket", "name"),
+        key=_dig(detail, "object", "key"),
+        event=kind,
+        time=event.get("time"),
+        size=_dig(detail, "object", "size"),
+    )
+
+
+def _change(*, bucket: object, key: object, event: object, time: object, size: object) -> _Item:
+    if not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
+        return _Fault("a record without a bucket's name and an object's key")
+    try:
+        if len(key.encode()) > KEY_BYTES:
+            return _Fault("a key of over 1,024 bytes, which S3 does not have")
+    except UnicodeEncodeError:
+        return _Fault("a key that is not Unicode text")
+    name = (event if isinstance(event, str) else "").removeprefix("s3:")
+    if name.startswith(_UNCHANGING):
+        return _Ignored(f"{name} changes no copy")
+    return Change(
+        bucket=bucket,
+        key=key,
+        event=name,
+        time=_moment(time),
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+    )
+
+
+def _task(task: object, index: int) -> Delivery:
+    """One task of S3 Batch Operations; schema 1.0 names the bucket by ARN, 2.0 by name; the key is URL-encoded.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html
+    """
+    fields = task if isinstance(task, Mapping) else {}
+    id_ = fields.get("taskId")
+    arn = fields.get("s3BucketArn")
+    item = _change(
+        bucket=fields.get("s3Bucket") or (arn.rpartition(":")[2] if isinstance(arn, str) else None),
+        key=_unquoted(fields.get("s3Key"), unquote),
+        event="BatchOperations",
+        time=None,
+        size=None,
+    )
+    return Delivery(
+        id=id_ if isinstance(id_, str) else f"task {index}",
+        changes=(item,) if isinstance(item, Change) else (),
+        faults=(item.reason,) if isinstance(item, _Fault) else (),
+        raw=_dump(task),
+    )
+
+
+def _unquoted(key: object, unquote: Callable[..., str]) -> object:
+    """The key decoded; as undecodable text where it is not UTF-8, which `_change` then names as a fault."""
+    if not isinstance(key, str):
+        return key
+    return unquote(key, errors="surrogateescape")
+
+
+def _dig(value: object, *path: str) -> Any:
+    """Follow keys down nested objects; None where one is missing or is no object."""
+    for name in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(name)
+    return value
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None
+
+
+def _dump(value: object) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except (RecursionError, ValueError):
+        return f"<{type(value).__name__} that cannot be written as JSON>"

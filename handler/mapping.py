@@ -1,0 +1,126 @@
+"""What of an original its replica carries, and how equality is read off a replica."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from handler.errors import Refused
+from handler.model import Original, Replica, Rule, Stamp
+
+PROVENANCE = "s3-replica-"
+"""Prefix of the custom metadata that says which state of which object a replica is."""
+EXPIRES = "s3-expires"
+TAG = "s3-tag-"
+RESERVED = (PROVENANCE, EXPIRES, TAG)
+
+
+def stamp_of(original: Original, rule: Rule) -> Stamp:
+    """Return everything but the bytes that a replica of `original` carries under `rule`.
+
+    Raises:
+        Refused: the object's own metadata uses a name that is kept for the replica's.
+    """
+    clash = next((name for name in original.user_metadata if name.startswith(RESERVED)), None)
+    if clash:
+        raise Refused(
+            f"the user metadata {clash!r} has a name that replicas use themselves ({', '.join(RESERVED)})",
+            code="SrcMetadataReserved",
+        )
+    metadata = dict(original.user_metadata)
+    if original.expires is not None:
+        metadata[EXPIRES] = original.expires
+    if rule.replicate_tags:
+        metadata |= {TAG + name: value for name, value in original.tags.items()}
+    mapped = Stamp(
+        headers=original.headers._replace(content_encoding=_without_aws_chunked(original.headers.content_encoding)),
+        metadata=metadata,
+        custom_time=original.last_modified,
+        storage_class=rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*")),
+    )
+    return Stamp(
+        headers=mapped.headers,
+        metadata=metadata | _provenance(original, rule, mapped),
+        custom_time=mapped.custom_time,
+        storage_class=mapped.storage_class,
+    )
+
+
+def is_ours(replica: Replica, rule: Rule) -> bool:
+    """Whether this replicator put the replica there, from the rule's source bucket."""
+    return replica.stamp.metadata.get(PROVENANCE + "bucket") == rule.source
+
+
+def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
+    """Whether the replica has the bytes of `original` and the metadata of `stamp`, by its provenance."""
+    return (
+        replica.exists
+        and replica.size == original.size
+        and not _contradicted(original, replica)
+        and provenance(replica.stamp.metadata) == provenance(stamp.metadata)
+    )
+
+
+def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
+    """Whether the replica's bytes are the original's: by a strong checksum, or by its provenance."""
+    if not replica.exists or replica.size != original.size or _contradicted(original, replica):
+        return False
+    if _agreed(original, replica):
+        return True
+    ours, wanted = provenance(replica.stamp.metadata), provenance(stamp.metadata)
+    return all(ours.get(PROVENANCE + name) == wanted[PROVENANCE + name] for name in ("bucket", "etag", "size"))
+
+
+def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The part of custom metadata that is provenance."""
+    return {name: value for name, value in metadata.items() if name.startswith(PROVENANCE)}
+
+
+def _provenance(original: Original, rule: Rule, mapped: Stamp) -> dict[str, str]:
+    fields = {
+        "bucket": rule.source,
+        "etag": original.etag,
+        "size": str(original.size),
+        "last-modified": _iso(original.last_modified),
+        "digest": _digest(mapped),
+    }
+    if original.version_id is not None:
+        fields["version-id"] = original.version_id
+    return {PROVENANCE + name: value for name, value in fields.items()}
+
+
+def _digest(stamp: Stamp) -> str:
+    """A digest of the mapped attributes, so that one metadata read settles equality whatever a store normalises."""
+    canonical = json.dumps([stamp.headers, sorted(stamp.metadata.items()), stamp.storage_class])
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _agreed(original: Original, replica: Replica) -> bool:
+    """Whether a strong checksum known on both sides is the same."""
+    return any(ours is not None and ours == theirs for ours, theirs in _checksums(original, replica))
+
+
+def _contradicted(original: Original, replica: Replica) -> bool:
+    """Whether a checksum known on both sides differs."""
+    return any(None not in pair and pair[0] != pair[1] for pair in _checksums(original, replica))
+
+
+def _checksums(original: Original, replica: Replica) -> tuple[tuple[str | None, str | None], ...]:
+    crc32c = original.checksums.get("CRC32C")
+    if crc32c is not None and "-" in crc32c:
+        crc32c = None  # composite: of the parts' checksums, not of the bytes
+    return (crc32c, replica.crc32c), (original.md5, replica.md5)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def _without_aws_chunked(encoding: str | None) -> str | None:
+    """Content-Encoding less `aws-chunked`, which was of the upload to S3 and not of the object."""
+    if encoding is None:
+        return None
+    kept = [token.strip() for token in encoding.split(",") if token.strip().lower() not in {"aws-chunked", ""}]
+    return ", ".join(kept) or None

@@ -1,0 +1,163 @@
+"""The vocabulary: values that every layer speaks of. Nothing here does I/O or knows a vendor's library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+SMALL = 8 * MIB
+"""Bytes up to which an object travels as one GET and one insert."""
+
+
+class Generation(NamedTuple):
+    """Which state of a destination name: its content's generation and its metadata's. `ABSENT` where there is none."""
+
+    number: int
+    metageneration: int
+
+
+ABSENT = Generation(0, 0)
+
+
+class Span(NamedTuple):
+    """A run of bytes: `start` inclusive, `stop` exclusive."""
+
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        """Bytes in the span."""
+        return self.stop - self.start
+
+
+class Headers(NamedTuple):
+    """The system metadata that S3 and GCS have in common. None where the object has none."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    content_disposition: str | None = None
+    content_language: str | None = None
+    cache_control: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """One state of an object at the source: everything S3 says of it beside its bytes."""
+
+    key: str
+    size: int
+    etag: str
+    """Without the quotes."""
+    last_modified: datetime
+    version_id: str | None = None
+    """None in an unversioned bucket; "null" for what was there before versioning."""
+    headers: Headers = Headers()
+    expires: str | None = None
+    user_metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str = "STANDARD"
+    archived: bool = False
+    """The bytes cannot be read until a restore."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """Algorithm ("CRC32C", "SHA256", ...) to base64 value, as S3 stores them; composite ones end in "-<parts>"."""
+    md5: str | None = None
+    """Base64 of the bytes' MD5, where the ETag is one."""
+
+    def same_state(self, other: Original) -> bool:
+        """Whether both are one state of the object, whichever call brought them."""
+        return (self.etag, self.version_id, self.last_modified, self.size) == (
+            other.etag,
+            other.version_id,
+            other.last_modified,
+            other.size,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What a copy carries beside its bytes."""
+
+    headers: Headers = Headers()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Custom metadata: the user's, what has no field of its own, and the provenance."""
+    custom_time: datetime | None = None
+    storage_class: str | None = None
+    """None: the bucket's default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """What is at a destination name. `Replica()` where there is nothing: absence is a value."""
+
+    generation: Generation = ABSENT
+    size: int = 0
+    crc32c: str | None = None
+    """Base64, big-endian, as GCS and S3 both write it."""
+    md5: str | None = None
+    """Base64; a composed GCS object has none."""
+    stamp: Stamp = Stamp()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an object at all."""
+        return self.generation != ABSENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One replication rule, in the terms of S3's ReplicationConfiguration."""
+
+    id: str
+    source: str
+    """The source bucket."""
+    destination: str
+    """Where copies go: `gs://bucket` or `file:///folder`."""
+    destination_prefix: str = ""
+    """Put before each key, "" or ending in "/"."""
+    priority: int = 0
+    enabled: bool = True
+    prefix: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags an object must have."""
+    deletes: bool = True
+    replace_prefix: str | None = None
+    """What `prefix` becomes at the destination; None keeps it."""
+    storage_classes: Mapping[str, str] = field(default_factory=dict)
+    """S3 class to GCS class; the entry "*" is for every other one. Empty: the bucket's default."""
+    replicate_tags: bool = False
+
+    def covers(self, key: str) -> bool:
+        """Whether the rule speaks of this key, its tags aside."""
+        return self.enabled and key.startswith(self.prefix)
+
+    def matches(self, original: Original) -> bool:
+        """Whether the rule applies to this object, its tags included."""
+        return self.covers(original.key) and self.tags.items() <= original.tags.items()
+
+    def destination_key(self, key: str) -> str:
+        """The name of the copy of `key`."""
+        if self.replace_prefix is not None:
+            key = self.replace_prefix + key[len(self.prefix) :]
+        return self.destination_prefix + key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A hint that a key changed. Nothing in it is believed but the bucket and the key."""
+
+    bucket: str
+    key: str
+    event: str
+    """The event's name, for the log: "ObjectCreated:Put"."""
+    time: datetime | None = None
+    size: int | None = None
+    """Bytes, for a created object, where the event says so."""
+
+    @property
+    def created(self) -> bool:
+        """Whether the event speaks of a new object, so that guessing its replica absent is worth while."""
+        return self.event.startswith(("ObjectCreated", "Object Created"))

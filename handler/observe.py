@@ -1,0 +1,101 @@
+"""What an operator sees: one structured log line per outcome, and metrics under S3 Replication's own names.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-metrics.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from handler.errors import ReplicationError
+from handler.reconcile import Outcome
+from handler.replicator import Result
+
+logger = Logger(service="replicator", log_uncaught_exceptions=False)
+
+
+class Observer:
+    """Reports results once a batch is done, so that no record pays for it alone."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    def report(self, results: Sequence[Result]) -> None:
+        """Log each outcome and error, and add them up into metrics by source bucket and rule."""
+        now = datetime.now(UTC)
+        for result in results:
+            lag = _lag(result, now)
+            for outcome in result.outcomes:
+                logger.info(outcome.done, extra=_line(result, lag) | _of(outcome))
+            for error in result.errors:
+                log = logger.warning if error.retryable else logger.error
+                cause = error.__cause__ if error.code == "Unforeseen" else None
+                log(str(error), extra=_line(result, lag) | {"outcome": "failed", "code": error.code}, exc_info=cause)
+        self._measure(results, now)
+
+    def _measure(self, results: Iterable[Result], now: datetime) -> None:
+        pairs = [(result.work.bucket, _rule(result), result) for result in results]
+        pairs.sort(key=lambda pair: pair[:2])
+        for (bucket, rule), group in groupby(pairs, key=lambda pair: pair[:2]):
+            metrics = EphemeralMetrics(namespace=self._namespace)
+            metrics.add_dimension("SourceBucket", bucket)
+            metrics.add_dimension("Rule", rule)
+            for _, _, result in group:
+                _add(metrics, result, _lag(result, now))
+            metrics.flush_metrics()
+
+
+def _add(metrics: EphemeralMetrics, result: Result, lag: float | None) -> None:
+    pending = any(error.retryable for error in result.errors)
+    failed = any(not error.retryable for error in result.errors)
+    moved = sum(outcome.bytes for outcome in result.outcomes)
+    replicated = sum(bool(outcome.actions) for outcome in result.outcomes)
+    metrics.add_metric("OperationsReplicated", MetricUnit.Count, replicated)
+    metrics.add_metric("OperationsFailedReplication", MetricUnit.Count, int(failed))
+    metrics.add_metric("OperationsPendingReplication", MetricUnit.Count, int(pending))
+    metrics.add_metric("BytesReplicated", MetricUnit.Bytes, moved)
+    metrics.add_metric("BytesPendingReplication", MetricUnit.Bytes, result.work.size if pending else 0)
+    if replicated and lag is not None:
+        metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
+
+
+def _line(result: Result, lag: float | None) -> dict[str, object]:
+    work = result.work
+    events = sorted({change.event for change in work.changes})
+    return {"bucket": work.bucket, "key": work.key, "events": events, "seconds_since_event": lag}
+
+
+def _of(outcome: Outcome) -> dict[str, object]:
+    return {
+        "outcome": outcome.done,
+        "actions": [str(action) for action in outcome.actions],
+        "why": outcome.why,
+        "rule": outcome.rule.id,
+        "destination": f"{outcome.rule.destination}/{outcome.name}",
+        "bytes": outcome.bytes,
+    }
+
+
+def _rule(result: Result) -> str:
+    return result.outcomes[0].rule.id if result.outcomes else "none"
+
+
+def _lag(result: Result, now: datetime) -> float | None:
+    """Seconds since the last event of the key, None where no event told its time."""
+    times = [change.time for change in result.work.changes if change.time]
+    return round(max(0.0, (now - max(times)).total_seconds()), 3) if times else None
+
+
+def parked(reason: ReplicationError, where: str) -> None:
+    """Log that a message was given up, and why."""
+    logger.error("parked", extra={"code": reason.code, "detail": str(reason), "delivery": where})
+
+
+def ignored(what: str) -> None:
+    """Log what was told that changes no copy."""
+    logger.debug("ignored", extra={"why": what})

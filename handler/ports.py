@@ -1,0 +1,88 @@
+"""What the loop needs of the outside world: promises that every adapter and every fake keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from handler.model import Generation, Original, Replica, Span, Stamp
+
+
+class Reader(Protocol):
+    """Bytes of exactly one state of an object, pulled by whoever writes them."""
+
+    @property
+    def original(self) -> Original:
+        """The state that is being read."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes will come in all."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes (all that are left where negative), b"" at the end.
+
+        Raises:
+            Moved: that state no longer exists.
+            Unavailable: the bytes stopped coming.
+            Corrupt: what came is not what S3 says it holds; raised before the last bytes are handed out.
+        """
+
+
+class Source(Protocol):
+    """One bucket that is read."""
+
+    def head(self, key: str) -> Original | None:
+        """Return the current state of `key`, None where there is no such object (or a delete marker)."""
+
+    def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> AbstractContextManager[Reader]:
+        """Read `key` in exactly the state `at`, or in whatever state it is where `at` is None.
+
+        Raises:
+            Moved: there is no such object in that state.
+        """
+
+
+class Destination(Protocol):
+    """One place that is written to. Every change is conditional, atomic, and durable once it returns."""
+
+    def head(self, key: str) -> Replica:
+        """Return what is at `key`; `Replica()` where there is nothing."""
+
+    def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
+        """Store the reader's bytes, all or none of them, if `key` still is at `expect`.
+
+        A body that breaks, ends early, or is longer than it said leaves what was there.
+
+        Raises:
+            Moved: `key` is at another generation, perhaps by this very call, the answer of which was lost.
+            Corrupt: the body was not what it announced, or what arrived is not what was sent.
+            Whatever the reader raises, as it is.
+        """
+
+    def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
+        """Replace everything but the bytes, if `key` still is at `expect`. Storage class is left as it is.
+
+        Raises:
+            Moved: `key` is at another generation or metageneration.
+        """
+
+    def delete(self, key: str, *, expect: Generation) -> None:
+        """Remove `key`, if it still is at `expect`.
+
+        Raises:
+            Moved: `key` is at another generation, or already gone.
+        """
+
+
+class Composer(Destination, Protocol):
+    """A destination that can join objects it holds without moving their bytes."""
+
+    def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
+        """Store the concatenation of 1 to 32 objects as `key`, if `key` still is at `expect`; the parts remain.
+
+        Raises:
+            Moved: `key` is at another generation.
+            NotFound: a part does not exist.
+        """

@@ -1,0 +1,217 @@
+"""The heart: drive one key to equality, whatever happened to it, in whichever order that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from handler import mapping
+from handler.errors import Moved, Refused, Unavailable
+from handler.model import ABSENT, SMALL, Original, Replica, Rule, Stamp
+from handler.ports import Destination, Source
+
+TURNS = 12
+"""Looks at one key before it is left to a later delivery: it is being written faster than it can be copied."""
+
+
+class Action(StrEnum):
+    """What one look at both sides asks for."""
+
+    NOTHING = "nothing"
+    PUT = "put"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An action, why, and by which rule; what to write with it, where something is written."""
+
+    action: Action
+    why: str
+    rule: Rule
+    stamp: Stamp = Stamp()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """From one source to one destination: the rules that share both, the highest priority first."""
+
+    source: Source
+    destination: Destination
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What it took to make one key equal."""
+
+    rule: Rule
+    actions: tuple[Action, ...]
+    """What was done, in order; empty where the replica was equal already."""
+    why: str
+    """What the last look found."""
+    name: str
+    """The copy's name at the destination."""
+    original: Original | None
+    bytes: int = 0
+    """Body bytes written."""
+
+    @property
+    def done(self) -> str:
+        """One word for the log: what the last action was."""
+        return self.actions[-1].value if self.actions else Action.NOTHING.value
+
+
+def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
+    """Say what makes the replica equal to the original. Pure.
+
+    Args:
+        original: the source's state, None where there is no object.
+        replica: the destination's state.
+        rules: those that cover the key and share the destination, the highest priority first; not empty.
+
+    Raises:
+        Refused: the object cannot be replicated as it is.
+    """
+    if original is None:
+        return _decide_removal(replica, rules[0])
+    rule = next((rule for rule in rules if rule.matches(original)), None)
+    if rule is None:
+        return Decision(Action.NOTHING, "excluded: the tags are not those the rule asks for", rules[0])
+    stamp = mapping.stamp_of(original, rule)
+    if mapping.is_equal(original, replica, stamp):
+        return Decision(Action.NOTHING, "equal", rule, stamp)
+    if mapping.has_same_bytes(original, replica, stamp) and not _would_go_back(replica, stamp):
+        return Decision(Action.PATCH, "the bytes are equal, the metadata is not", rule, stamp)
+    if original.archived:
+        raise Refused(
+            f"{original.key!r} is archived ({original.storage_class}): restore it, and its event replicates it",
+            code="SrcObjectArchived",
+        )
+    return Decision(Action.PUT, "the bytes differ" if replica.exists else "no replica", rule, stamp)
+
+
+def reconcile(
+    route: Route, key: str, *, guess_absent: bool = False, go_on: Callable[[], bool] = lambda: True
+) -> Outcome:
+    """Make the replica of `key` equal to its original, and return only after a last look has shown it to be.
+
+    Each turn knows the destination's state first, then asks for the source's, so the source is at least as new as
+    what made the replica; it writes on the condition of the generation it knows. A lost race or an unknown outcome
+    of its own is the same `Moved`: look again.
+
+    Args:
+        route: both sides and the rules.
+        key: the source's key.
+        guess_absent: begin as if the destination had been seen empty (design: the fast path). A wrong guess costs a
+            refused write, never a wrong one.
+        go_on: asked before each turn; False when there is no time left for another.
+
+    Raises:
+        Refused, Unavailable, Corrupt: as the adapters do. Nothing is half done: the key can be tried again.
+    """
+    loop = _Loop(route, key)
+    if guess_absent:
+        loop.try_absent()
+    for _ in range(TURNS):
+        if not go_on():
+            raise Unavailable(f"no time is left to make {key!r} equal", code="OutOfTime")
+        if loop.turn():
+            return loop.outcome()
+    raise Unavailable(f"{key!r} changed {TURNS} times while it was copied", code="KeyTooHot")
+
+
+class _Loop:
+    """One key's turns: what is known of the destination, and what was done so far."""
+
+    def __init__(self, route: Route, key: str) -> None:
+        self.route = route
+        self.key = key
+        self.name = route.rules[0].destination_key(key)
+        self.replica: Replica | None = None
+        self.original: Original | None = None
+        self.decision: Decision | None = None
+        self.actions: list[Action] = []
+        self.bytes = 0
+
+    def try_absent(self) -> None:
+        """Put the object where nothing is, found by one GET; leave everything else to the turns."""
+        try:
+            with self.route.source.open(self.key) as body:
+                if body.size > SMALL:
+                    return
+                decision = decide(body.original, Replica(), self.route.rules)
+                if decision.action is Action.PUT:
+                    self.replica = self.route.destination.put(self.name, body, decision.stamp, expect=ABSENT)
+                    self._note(Action.PUT, body.size)
+        except (Moved, Refused):
+            self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
+
+    def turn(self) -> bool:
+        """Look once and act on it; True where the look found nothing left to do."""
+        if self.replica is None:
+            self.replica = self.route.destination.head(self.name)
+        self.original = self.route.source.head(self.key)
+        self.decision = decide(self.original, self.replica, self.route.rules)
+        try:
+            self.replica = self._act(self.decision, self.original, self.replica)
+        except Moved:
+            self.replica = None
+            return False
+        return self.decision.action is Action.NOTHING
+
+    def _act(self, decision: Decision, original: Original | None, replica: Replica) -> Replica:
+        destination, expect = self.route.destination, replica.generation
+        match decision.action:
+            case Action.DELETE:
+                destination.delete(self.name, expect=expect)
+                replica = Replica()
+            case Action.PATCH:
+                replica = destination.patch(self.name, decision.stamp, expect=expect)
+            case Action.PUT:
+                with self.route.source.open(self.key, at=original) as body:
+                    replica = destination.put(self.name, body, decision.stamp, expect=expect)
+                    self._note(Action.PUT, body.size)
+                return replica
+            case Action.NOTHING:
+                return replica
+        self._note(decision.action)
+        return replica
+
+    def _note(self, action: Action, size: int = 0) -> None:
+        self.actions.append(action)
+        self.bytes += size
+
+    def outcome(self) -> Outcome:
+        """What came of it."""
+        if self.decision is None:
+            raise AssertionError("an outcome is asked for only after a turn")
+        return Outcome(
+            rule=self.decision.rule,
+            actions=tuple(self.actions),
+            why=self.decision.why,
+            name=self.name,
+            original=self.original,
+            bytes=self.bytes,
+        )
+
+
+def _decide_removal(replica: Replica, rule: Rule) -> Decision:
+    if not replica.exists:
+        return Decision(Action.NOTHING, "neither side has it", rule)
+    if not mapping.is_ours(replica, rule):
+        return Decision(Action.NOTHING, "not this replicator's copy: kept", rule)
+    if not rule.deletes:
+        return Decision(Action.NOTHING, "the rule does not replicate deletes: kept", rule)
+    return Decision(Action.DELETE, "no original", rule)
+
+
+def _would_go_back(replica: Replica, stamp: Stamp) -> bool:
+    """Whether a patch would set customTime to an earlier moment, which GCS refuses: then the object is put again.
+
+    https://cloud.google.com/storage/docs/metadata#custom-time
+    """
+    then, now = replica.stamp.custom_time, stamp.custom_time
+    return then is not None and (now is None or now < then)

@@ -1,0 +1,148 @@
+"""Many keys at once: which rules cover a key, and a batch's changes coalesced and worked on side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import groupby
+from operator import attrgetter
+
+from handler.errors import Refused, ReplicationError, Unavailable
+from handler.model import SMALL, Change, Rule
+from handler.ports import Destination, Source
+from handler.reconcile import Outcome, Route, reconcile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One key, and what was heard of it in this batch."""
+
+    bucket: str
+    key: str
+    changes: tuple[Change, ...]
+    redelivered: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes, as far as the events tell."""
+        return self.changes[-1].size or 0
+
+    @property
+    def guess_absent(self) -> bool:
+        """Whether the replica is likely absent: the first word of one small new object."""
+        if len(self.changes) != 1 or self.redelivered:
+            return False
+        return self.changes[0].created and self.changes[0].size is not None and self.changes[0].size <= SMALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one key: an outcome or an error for each destination it goes to."""
+
+    work: Work
+    outcomes: tuple[Outcome, ...] = ()
+    errors: tuple[ReplicationError, ...] = ()
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a later try may succeed where this one failed."""
+        return any(error.retryable for error in self.errors)
+
+
+class Replicator:
+    """Drives keys to equality by the rules.
+
+    Args:
+        rules: the enabled rules of each source bucket, the highest priority first.
+        source: makes the source of a bucket; the flag asks for tags.
+        destination: makes the destination of a location.
+        concurrency: keys worked on at once.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Sequence[Rule]],
+        *,
+        source: Callable[[str, bool], Source],
+        destination: Callable[[str], Destination],
+        concurrency: int,
+    ) -> None:
+        self._rules = rules
+        self._source = cache(source)
+        self._destination = cache(destination)
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="replicate")
+
+    def replicate(self, work: Sequence[Work], *, go_on: Callable[[], bool] = lambda: True) -> list[Result]:
+        """Make every key equal, side by side; each ends in a result, whatever happens to the others.
+
+        Args:
+            work: distinct keys.
+            go_on: False when time is running out: what has not begun then is `Unavailable`.
+        """
+        if len(work) == 1:
+            return [self._one(work[0], go_on)]
+        return list(self._threads.map(partial(self._one, go_on=go_on), work))
+
+    def allows(self, bucket: str) -> bool:
+        """Whether the bucket is a source by any rule."""
+        return bucket in self._rules
+
+    def _one(self, work: Work, go_on: Callable[[], bool]) -> Result:
+        outcomes: list[Outcome] = []
+        errors: list[ReplicationError] = []
+        with _collected(errors):
+            for route in self._routes(work.bucket, work.key):
+                with _collected(errors):
+                    outcomes.append(reconcile(route, work.key, guess_absent=work.guess_absent, go_on=go_on))
+        return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
+
+    def _routes(self, bucket: str, key: str) -> list[Route]:
+        """One route for each name the object goes to; rules that share a name compete by priority."""
+        if bucket not in self._rules:
+            raise Refused(f"no rule has the source bucket {bucket!r}", code="SrcBucketReplicationConfigMissing")
+        by_name: dict[tuple[str, str], list[Rule]] = {}
+        for rule in self._rules[bucket]:
+            if rule.covers(key):
+                by_name.setdefault((rule.destination, rule.destination_key(key)), []).append(rule)
+        covering = [rule for rules in by_name.values() for rule in rules]
+        source = self._source(bucket, any(rule.tags or rule.replicate_tags for rule in covering))
+        return [
+            Route(source=source, destination=self._destination(location), rules=tuple(rules))
+            for (location, _), rules in by_name.items()
+        ]
+
+
+def coalesce(changes: Iterable[tuple[Change, bool]]) -> list[Work]:
+    """Gather changes of one key into one piece of work.
+
+    Args:
+        changes: each with whether it was delivered before.
+    """
+    place = attrgetter("bucket", "key")
+    ordered = sorted(changes, key=lambda item: place(item[0]))
+    return [
+        Work(
+            bucket=bucket,
+            key=key,
+            changes=tuple(change for change, _ in found),
+            redelivered=any(again for _, again in found),
+        )
+        for (bucket, key), group in groupby(ordered, key=lambda item: place(item[0]))
+        for found in [list(group)]
+    ]
+
+
+@contextmanager
+def _collected(errors: list[ReplicationError]) -> Iterator[None]:
+    """Add what goes wrong to `errors`: it costs its own key and destination, and nothing else."""
+    try:
+        yield
+    except ReplicationError as error:
+        errors.append(error)
+    except Exception as error:  # noqa: BLE001 - not foreseen: retried, and logged with its traceback
+        unforeseen = Unavailable(f"{type(error).__name__}: {error}", code="Unforeseen")
+        unforeseen.__cause__ = error
+        errors.append(unforeseen)

@@ -1,0 +1,103 @@
+"""The HTTP contract: `POST /v1/replicate/`, by Function URL, API Gateway HTTP or REST API.
+
+https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, APIGatewayRestResolver, Response
+
+from handler.errors import Malformed
+from handler.events import KEY_BYTES
+from handler.model import Change
+from handler.replicator import Result
+
+PATHS = ("/v1/replicate/", "/v1/replicate")
+_BUCKET_MAX = 63
+
+Replicate = Callable[[Change], Result]
+"""Replicates one key, on demand."""
+
+
+def claims(event: object) -> bool:
+    """Whether the event is an HTTP request."""
+    return isinstance(event, Mapping) and isinstance(event.get("requestContext"), Mapping)
+
+
+def answer(event: dict[str, Any], context: Any, *, allows: Callable[[str], bool], replicate: Replicate) -> Any:
+    """Answer an HTTP request (design section 8)."""
+    app = APIGatewayRestResolver() if "httpMethod" in event else APIGatewayHttpResolver()
+
+    def post() -> Response[str]:
+        return _replicate(app.current_event.decoded_body, allows, replicate)
+
+    def other() -> Response[str]:
+        return _response(405, {"error": "Only POST allowed"}, {"Allow": "POST"})
+
+    for path in PATHS:
+        app.route(path, method="POST")(post)
+        app.route(path, method=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])(other)
+    app.not_found(lambda _: other() if app.current_event.path in PATHS else _response(404, {"error": "Not found"}))
+    return app.resolve(event, context)
+
+
+def _replicate(body: str | None, allows: Callable[[str], bool], replicate: Replicate) -> Response[str]:
+    try:
+        change = _request(body)
+    except Malformed as error:
+        return _response(400, {"error": "Invalid input", "detail": str(error)})
+    if not allows(change.bucket):
+        return _response(403, {"error": "Bucket not allowed"})
+    result = replicate(change)
+    if result.errors:
+        retryable = any(error.retryable for error in result.errors)
+        return _response(500, {"error": "; ".join(map(str, result.errors)), "retryable": retryable})
+    if not result.outcomes:
+        return _response(403, {"error": "Key not allowed", "detail": "no rule covers this key"})
+    if all(outcome.original is None for outcome in result.outcomes):
+        return _response(404, {"error": "Source file not found"})
+    copied = any(outcome.actions for outcome in result.outcomes)
+    return _response(200, {"status": "Success" if copied else "Already Exists"})
+
+
+def _request(body: str | None) -> Change:
+    """Read the body.
+
+    Raises:
+        Malformed: with everything that is wrong with it.
+    """
+    try:
+        document = json.loads(body or "")
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the body is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise Malformed("the body must be a JSON object with s3_bucket and s3_key")
+    limits = {"s3_bucket": _BUCKET_MAX, "s3_key": KEY_BYTES}
+    faults = [fault for name, limit in limits.items() if (fault := _fault(document.get(name), name, limit))]
+    if faults:
+        raise Malformed("; ".join(faults))
+    return Change(bucket=document["s3_bucket"], key=document["s3_key"], event="REST")
+
+
+def _fault(value: object, name: str, limit: int) -> str | None:
+    if value is None:
+        return f"{name} is missing"
+    if not isinstance(value, str):
+        return f"{name} must be text"
+    if not value:
+        return f"{name} is empty"
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return f"{name} is not Unicode text"
+    return f"{name} is over {limit} bytes" if size > limit else None
+
+
+def _response(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response[str]:
+    return Response(
+        status_code=status, content_type="application/json", body=json.dumps(body), headers={**(headers or {})}
+    )
