@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from botocore.config import Config
 from handler import config, events, observe
 from handler.adapters.queue import DeadLetterQueue
 from handler.adapters.s3 import S3Source
-from handler.errors import Malformed, Refused, ReplicationError, Unavailable
+from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change
 from handler.ports import Destination, Source
@@ -38,11 +38,12 @@ def lambda_handler(event: dict[str, Any], context: Context) -> Any:
         ReplicationError: a direct event that must be delivered again.
     """
     service = _service()
-    from handler import rest  # the routers cost 60 ms of cold start that only HTTP needs
+    service.deadline.begin(context)
+    if "requestContext" in event:
+        from handler import rest  # its routers cost a cold start that only HTTP needs
 
-    if rest.claims(event):
-        return rest.answer(event, context, allows=service.replicator.allows, replicate=service.on_demand(context))
-    return service.handle(event, context)
+        return rest.answer(event, context, allows=service.replicator.allows, replicate=service.on_demand)
+    return service.handle(event)
 
 
 class Service:
@@ -56,6 +57,9 @@ class Service:
             read_timeout=20,
             tcp_keepalive=True,
         )
+        self._settings = settings
+        self.deadline = Deadline()
+        self._gcs = cache(self._connect_gcs)
         self._s3 = boto3.client("s3", config=clients)
         self._observer = observe.Observer(settings.metrics_namespace)
         self._dead_letters = (
@@ -64,28 +68,36 @@ class Service:
             else None
         )
         self.replicator = Replicator(
-            settings.by_source, source=self._source, destination=_destination, concurrency=settings.concurrency
+            settings.by_source, source=self._source, destination=self._destination, concurrency=settings.concurrency
         )
 
     def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - the shape of Replicator's factory
         return S3Source(self._s3, bucket, with_tags=with_tags)
 
-    def on_demand(self, context: Context) -> Callable[[Change], Result]:
-        """Return what replicates one key for a caller who waits."""
+    def _destination(self, location: str) -> Destination:
+        scheme, _, place = location.partition("://")
+        if scheme == "file":
+            from handler.adapters.folder import FolderDestination  # each only where a rule asks for it
 
-        def replicate(change: Change) -> Result:
-            work = Work(bucket=change.bucket, key=change.key, changes=(change,))
-            results = self.replicator.replicate([work], go_on=_in_time(context))
-            self._observer.report(results)
-            return results[0]
+            return FolderDestination(Path(place))
+        from handler.adapters.gcs import GcsDestination
 
-        return replicate
+        return GcsDestination(self._gcs(), place, time_left=self.deadline.left)
 
-    def handle(self, event: object, context: Context) -> Any:
+    def _connect_gcs(self) -> Any:
+        from handler.adapters.gcs_client import connect
+
+        return connect(self._settings.gcp_credentials, connections=self._settings.concurrency + 2)
+
+    def on_demand(self, change: Change) -> Result:
+        """Replicate one key for a caller who waits."""
+        return self._run([Work(bucket=change.bucket, key=change.key, changes=(change,))])[0]
+
+    def handle(self, event: object) -> Any:
         """Replicate what an event tells of, and answer as its trigger wants."""
         batch = events.parse(event)
         work = coalesce((change, delivery.receives > 1) for delivery in batch.deliveries for change in delivery.changes)
-        results = {(result.work.bucket, result.work.key): result for result in self._run(work, context)}
+        results = {(result.work.bucket, result.work.key): result for result in self._run(work)}
         verdicts = [_verdict(delivery, results) for delivery in batch.deliveries]
         if batch.trigger is Trigger.BATCH_OPERATIONS:
             return _task_results(event, batch, verdicts)
@@ -96,8 +108,8 @@ class Service:
             raise errors[0]
         return None
 
-    def _run(self, work: Sequence[Work], context: Context) -> list[Result]:
-        results = self.replicator.replicate(work, go_on=_in_time(context)) if work else []
+    def _run(self, work: Sequence[Work]) -> list[Result]:
+        results = self.replicator.replicate(work, go_on=self.deadline.is_ahead) if work else []
         self._observer.report(results)
         return results
 
@@ -123,17 +135,23 @@ def _service() -> Service:
     return Service(config.load())
 
 
-def _destination(location: str) -> Destination:
-    scheme, _, place = location.partition("://")
-    if scheme == "file":
-        from handler.adapters.folder import FolderDestination  # only where a rule asks for it
+class Deadline:
+    """The end of the invocation that began last."""
 
-        return FolderDestination(Path(place))
-    raise Refused(f"no adapter for {location!r}", code="DstBucketNotFound")
+    def __init__(self) -> None:
+        self._context: Context | None = None
 
+    def begin(self, context: Context) -> None:
+        """Note a new invocation."""
+        self._context = context
 
-def _in_time(context: Context) -> Callable[[], bool]:
-    return lambda: context.get_remaining_time_in_millis() > MARGIN * 1000
+    def left(self) -> float:
+        """Seconds for work that is to be finished, `MARGIN` kept back."""
+        return self._context.get_remaining_time_in_millis() / 1000 - MARGIN if self._context else 0.0
+
+    def is_ahead(self) -> bool:
+        """Whether there is time left at all."""
+        return self.left() > 0
 
 
 def _verdict(delivery: Delivery, results: dict[tuple[str, str], Result]) -> list[ReplicationError]:

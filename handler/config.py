@@ -37,6 +37,8 @@ class Settings:
     """CONCURRENCY: keys worked on at once by one function instance."""
     dead_letter_queue: str | None = None
     """DEAD_LETTER_QUEUE_URL: where hopeless messages are parked at once. Unset: the queue's own redrive policy."""
+    gcp_credentials: str = ""
+    """GCP_CREDENTIALS: workload identity federation's configuration, or a file's path. Unset: Google's defaults."""
     metrics_namespace: str = NAMESPACE
     """METRICS_NAMESPACE, of CloudWatch."""
     by_source: Mapping[str, tuple[Rule, ...]] = field(init=False)
@@ -70,6 +72,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         rules=rules,
         concurrency=concurrency,
         dead_letter_queue=environment.get("DEAD_LETTER_QUEUE_URL") or None,
+        gcp_credentials=environment.get("GCP_CREDENTIALS", ""),
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
     )
 

@@ -16,11 +16,9 @@ from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from handler.errors import Malformed
-from handler.model import Change
+from handler.model import KEY_BYTES, Change
 
 _UNCHANGING = ("ObjectAcl:", "Object ACL Updated", "ObjectRestore:Post", "Object Restore Initiated", "Replication:")
-KEY_BYTES = 1024
-"""The longest key S3 has, in UTF-8."""
 _DEPTH = 4
 """Envelopes within envelopes: S3 in SNS in SQS is three."""
 

@@ -8,6 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+KEY_BYTES = 1024
+"""The longest key S3 has, in UTF-8."""
 SMALL = 8 * MIB
 """Bytes up to which an object travels as one GET and one insert."""
 

@@ -6,14 +6,13 @@ https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, APIGatewayRestResolver, Response
 
 from handler.errors import Malformed
-from handler.events import KEY_BYTES
-from handler.model import Change
+from handler.model import KEY_BYTES, Change
 from handler.replicator import Result
 
 PATHS = ("/v1/replicate/", "/v1/replicate")
@@ -21,11 +20,6 @@ _BUCKET_MAX = 63
 
 Replicate = Callable[[Change], Result]
 """Replicates one key, on demand."""
-
-
-def claims(event: object) -> bool:
-    """Whether the event is an HTTP request."""
-    return isinstance(event, Mapping) and isinstance(event.get("requestContext"), Mapping)
 
 
 def answer(event: dict[str, Any], context: Any, *, allows: Callable[[str], bool], replicate: Replicate) -> Any:

@@ -1,0 +1,95 @@
+"""Every error of Google's libraries, of the connection and of GCS itself, turned into one of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
+
+_HASH_MISMATCH = re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL)
+_NO_BUCKET = re.compile(r"bucket does not exist", re.IGNORECASE)
+_BUSY_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
+_FORBIDDEN = {
+    "retentionPolicyNotMet": "DstObjectRetained",
+    "objectUnderActiveHold": "DstObjectHeld",
+}
+_BY_STATUS: Mapping[int, tuple[type[ReplicationError], str]] = {
+    304: (Moved, "Moved"),
+    400: (Refused, "DstRequestInvalid"),
+    401: (Unavailable, "DstCredentialsRejected"),  # an operator may mend it before the queue gives up
+    404: (NotFound, "DstObjectNotFound"),
+    405: (Refused, "DstRequestInvalid"),
+    408: (Unavailable, "DstTimeout"),
+    409: (Unavailable, "DstConflict"),
+    410: (Unavailable, "DstSessionGone"),
+    412: (Moved, "Moved"),
+    413: (Refused, "DstObjectTooLarge"),
+    429: (Unavailable, "DstThrottled"),
+}
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn whatever is raised inside into one of ours; our own pass as they are. See `translate`."""
+    try:
+        yield
+    except ReplicationError:
+        raise
+    except Exception as error:  # total by design: what is not known is Unavailable
+        raise translate(error, what) from error
+
+
+def translate(error: Exception, what: str) -> ReplicationError:  # noqa: PLR0911 - a table, one row a kind
+    """Return ours for any error of Google's libraries or of the connection. What it does not know is Unavailable."""
+    match error:
+        case DataCorruption():
+            return Corrupt(f"{what}: {error}")
+        case RetryError(cause=GoogleAPICallError() as cause):
+            return translate(cause, what)
+        case GoogleAPICallError(code=code) if code is not None:
+            reasons = [item["reason"] for item in error.errors if isinstance(item, Mapping) and "reason" in item]
+            return of_status(int(code), reasons, error.message or "", what)
+        case InvalidResponse() if isinstance(error.response, requests.Response):
+            return of_response(error.response, what)
+        case GoogleAuthError():
+            return Unavailable(f"{what}: {type(error).__name__}: {error}", code="DstCredentials")
+        case requests.RequestException():
+            return Unavailable(f"{what}: {type(error).__name__}: {error}", code="DstUnreachable")
+    return Unavailable(f"{what}: {type(error).__name__}: {error}", code="DstUnknown")
+
+
+def of_response(response: requests.Response, what: str) -> ReplicationError:
+    """Return ours for an answer that is no success."""
+    try:
+        fault: Any = response.json()["error"]
+        reasons = [item.get("reason", "") for item in fault.get("errors", [])]
+        return of_status(response.status_code, reasons, str(fault.get("message", "")), what)
+    except (ValueError, KeyError, TypeError, AttributeError):  # an upload's errors come as plain text
+        return of_status(response.status_code, [], response.text[:500], what)
+
+
+def of_status(status: int, reasons: list[str], message: str, what: str) -> ReplicationError:
+    """Return ours for an HTTP status, the reasons of its JSON body, and its message.
+
+    https://cloud.google.com/storage/docs/json_api/v1/status-codes
+    """
+    text = f"{what}: GCS says {status} {', '.join(reasons)}: {message}"
+    if status == 400 and _HASH_MISMATCH.search(message):
+        return Corrupt(text)
+    if status == 404 and _NO_BUCKET.search(message):
+        return Refused(text, code="DstBucketNotFound")
+    if status == 403:
+        if _BUSY_REASONS.intersection(reasons):
+            return Unavailable(text, code="DstThrottled")
+        held = next((code for reason, code in _FORBIDDEN.items() if reason in reasons), None)
+        return Refused(text, code=held or "DstPutObjectNotPermitted")
+    kind, code = _BY_STATUS.get(status, (Unavailable, f"Dst{status}"))
+    return kind(text, code=code)

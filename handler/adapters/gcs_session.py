@@ -1,0 +1,157 @@
+"""One resumable upload session, driven by us: the library's own loses data or truth in cases we must survive.
+
+https://cloud.google.com/storage/docs/performing-resumable-uploads
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import google_crc32c
+import requests
+from google.auth.exceptions import GoogleAuthError
+
+from handler.adapters.gcs_errors import of_response, translate
+from handler.errors import ReplicationError, Unavailable
+from handler.model import KIB, MIB
+from handler.ports import Reader
+from handler.transfer import pieces
+
+CHUNK = 8 * MIB
+"""Bytes sent at once, a multiple of the 256 KiB that GCS asks for; also what is held in memory."""
+TRIES = 6
+"""Requests in a row without a byte getting on."""
+
+_QUANTUM = 256 * KIB
+_RANGE = re.compile(r"bytes=0-(\d+)")
+_TRANSIENT = {408, 429, 500, 502, 503, 504}
+_FAILED = (requests.RequestException, GoogleAuthError)
+
+
+class ResumableSession:
+    """An upload of one body. Nothing is visible before its last byte; then all of it is, or nothing ever.
+
+    Args:
+        http: carries the credentials.
+        address: the session's own URL.
+        size: of the body, in bytes.
+        time_left: seconds that there are; no waiting goes beyond them.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        http: requests.Session,
+        address: str,
+        size: int,
+        *,
+        time_left: Callable[[], float],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._http = http
+        self._address = address
+        self._size = size
+        self._time_left = time_left
+        self._sleep = sleep
+
+    def send(self, body: Reader) -> Mapping[str, Any]:
+        """Send the whole body and return the object's resource; give the session up where that fails.
+
+        Memory: one chunk, besides what the reader holds.
+
+        Raises:
+            Moved: the condition that the session was opened with failed at its end.
+            Whatever the reader raises.
+        """
+        checksum, offset = google_crc32c.Checksum(), 0
+        try:
+            for piece in pieces(body, CHUNK):
+                checksum.update(piece)
+                last = offset + len(piece) == self._size
+                resource = self._send(piece, offset, base64.b64encode(checksum.digest()).decode() if last else None)
+                offset += len(piece)
+        except BaseException:
+            self._cancel()
+            raise
+        if resource is None:
+            raise Unavailable("the upload session ended without an object", code="DstSessionGone")
+        return resource
+
+    def _send(self, piece: bytes, offset: int, crc32c: str | None) -> Mapping[str, Any] | None:
+        """Send one piece, however often it takes; return the resource once the object is whole."""
+        sent, fruitless = 0, 0
+        while True:
+            answer, failure = self._try(piece, offset + sent, sent, crc32c)
+            if answer is not None and answer.status_code in {200, 201}:
+                resource: Mapping[str, Any] = answer.json()
+                return resource
+            if answer is not None and answer.status_code == 308:
+                persisted = _persisted(answer) - offset
+                if persisted < 0:
+                    raise Unavailable(f"GCS lost bytes before {offset} that it had persisted", code="DstSessionGone")
+                if persisted == len(piece) and crc32c is None:
+                    return None
+                fruitless = 0 if persisted > sent else fruitless + 1
+                sent = min(persisted, len(piece) - (crc32c is not None))  # the last byte goes again with the checksum
+            else:
+                fruitless += 1
+            if fruitless >= TRIES:
+                raise failure or Unavailable(f"GCS takes no more bytes after {offset + sent}", code="DstStalled")
+            self._wait(fruitless)
+
+    def _try(
+        self, piece: bytes, start: int, skip: int, crc32c: str | None
+    ) -> tuple[requests.Response | None, ReplicationError | None]:
+        """Put the rest of a piece; where that fails, ask the session what it has. The error is for when all do."""
+        end = start + len(piece) - skip
+        headers = {"Content-Range": f"bytes {start}-{end - 1}/{self._size}"}
+        if crc32c:
+            headers["x-goog-hash"] = f"crc32c={crc32c}"
+        answer, failure = self._put(piece[skip:] if skip else piece, headers)
+        if failure is None:
+            return answer, None
+        self._wait(0)
+        answer, still = self._put(b"", {"Content-Range": f"bytes */{self._size}"})
+        return answer, still or failure
+
+    def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[requests.Response | None, ReplicationError | None]:
+        """Return the answer, or what may pass; raise what will not."""
+        what = "resumable upload"
+        try:
+            answer = self._http.put(
+                self._address, data=data, headers=headers, allow_redirects=False, timeout=self._timeout()
+            )
+        except _FAILED as error:
+            return None, translate(error, what)
+        if answer.status_code in {200, 201, 308}:
+            return answer, None
+        if answer.status_code in _TRANSIENT:
+            return None, of_response(answer, what)
+        raise of_response(answer, what)
+
+    def _wait(self, fruitless: int) -> None:
+        pause = random.uniform(0, min(2.0**fruitless / 4, 8.0)) if fruitless else 0.0  # noqa: S311 - jitter
+        if self._time_left() <= pause:
+            raise Unavailable("no time is left for the upload", code="OutOfTime")
+        if pause:
+            self._sleep(pause)
+
+    def _timeout(self) -> tuple[float, float]:
+        return 5.0, max(1.0, min(60.0, self._time_left()))
+
+    def _cancel(self) -> None:
+        """Give the session up, so that its bytes are not kept for a week; if that fails too, the week it is."""
+        with contextlib.suppress(*_FAILED):
+            self._http.delete(self._address, timeout=(2.0, 5.0))
+
+
+def _persisted(answer: requests.Response) -> int:
+    """How many bytes a 308 says are persisted; without a Range it is none."""
+    found = _RANGE.fullmatch(answer.headers.get("Range", ""))
+    return int(found[1]) + 1 if found else 0
