@@ -18,7 +18,11 @@ from urllib.parse import unquote, unquote_plus
 from handler.errors import Malformed
 from handler.model import KEY_BYTES, Change
 
-_UNCHANGING = ("ObjectAcl:", "Object ACL Updated", "ObjectRestore:Post", "Object Restore Initiated", "Replication:")
+_UNCHANGING = (
+    *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "ObjectRetention:", "Replication:"),
+    *("Object ACL Updated", "Object Access Tier Changed", "Object Annotation", "Object Restore Initiated"),
+    "Object Retention Updated",
+)
 _DEPTH = 4
 """Envelopes within envelopes: S3 in SNS in SQS is three."""
 

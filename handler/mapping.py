@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from handler.errors import Refused
@@ -12,6 +13,8 @@ from handler.model import Original, Replica, Rule, Stamp
 
 PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
+CHECK = PROVENANCE + "check"
+"""Tells by which checksum the bytes were verified on their way; no part of equality."""
 EXPIRES = "s3-expires"
 TAG = "s3-tag-"
 RESERVED = (PROVENANCE, EXPIRES, TAG)
@@ -40,12 +43,7 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
         custom_time=original.last_modified,
         storage_class=rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*")),
     )
-    return Stamp(
-        headers=mapped.headers,
-        metadata=metadata | _provenance(original, rule, mapped),
-        custom_time=mapped.custom_time,
-        storage_class=mapped.storage_class,
-    )
+    return replace(mapped, metadata=metadata | _provenance(original, rule, mapped))
 
 
 def is_ours(replica: Replica, rule: Rule) -> bool:
@@ -74,8 +72,18 @@ def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
 
 
 def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The part of custom metadata that is provenance."""
-    return {name: value for name, value in metadata.items() if name.startswith(PROVENANCE)}
+    """The part of custom metadata that says which state a replica is of."""
+    return {name: value for name, value in metadata.items() if name.startswith(PROVENANCE) and name != CHECK}
+
+
+def with_check(stamp: Stamp, check: str) -> Stamp:
+    """Return the stamp with the name of the check that the bytes passed."""
+    return replace(stamp, metadata={**stamp.metadata, CHECK: check})
+
+
+def standing_check(original: Original, replica: Replica) -> str:
+    """Return the check that a replica's bytes have passed already: their own, or that both sides' checksums agree."""
+    return replica.stamp.metadata.get(CHECK) or ("both sides" if _agreed(original, replica) else "none")
 
 
 def _provenance(original: Original, rule: Rule, mapped: Stamp) -> dict[str, str]:
@@ -108,10 +116,7 @@ def _contradicted(original: Original, replica: Replica) -> bool:
 
 
 def _checksums(original: Original, replica: Replica) -> tuple[tuple[str | None, str | None], ...]:
-    crc32c = original.checksums.get("CRC32C")
-    if crc32c is not None and "-" in crc32c:
-        crc32c = None  # composite: of the parts' checksums, not of the bytes
-    return (crc32c, replica.crc32c), (original.md5, replica.md5)
+    return (original.checksums.get("CRC32C"), replica.crc32c), (original.md5, replica.md5)
 
 
 def _iso(moment: datetime) -> str:

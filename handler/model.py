@@ -65,7 +65,11 @@ class Original:
     archived: bool = False
     """The bytes cannot be read until a restore."""
     checksums: Mapping[str, str] = field(default_factory=dict)
-    """Algorithm ("CRC32C", "SHA256", ...) to base64 value, as S3 stores them; composite ones end in "-<parts>"."""
+    """Of all the bytes: algorithm ("CRC32C", "SHA256", ...) to base64 value, as S3 stores them."""
+    composites: Mapping[str, str] = field(default_factory=dict)
+    """Of the checksums of a multipart upload's parts: algorithm to base64 value. Its ETag is one, as "ETAG"."""
+    part_size: int | None = None
+    """Bytes of each part but the last of a multipart upload, where the reader has asked and they are alike."""
     md5: str | None = None
     """Base64 of the bytes' MD5, where the ETag is one."""
 

@@ -78,6 +78,7 @@ def _of(outcome: Outcome) -> dict[str, object]:
         "rule": outcome.rule.id,
         "destination": f"{outcome.rule.destination}/{outcome.name}",
         "bytes": outcome.bytes,
+        "check": outcome.check,
     }
 
 

@@ -8,8 +8,9 @@ from enum import StrEnum
 
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
-from handler.model import ABSENT, SMALL, Original, Replica, Rule, Stamp
-from handler.ports import Destination, Source
+from handler.model import ABSENT, SMALL, Generation, Original, Replica, Rule, Stamp
+from handler.ports import Destination, Reader, Source
+from handler.transfer import check_of
 
 TURNS = 12
 """Looks at one key before it is left to a later delivery: it is being written faster than it can be copied."""
@@ -57,6 +58,8 @@ class Outcome:
     original: Original | None
     bytes: int = 0
     """Body bytes written."""
+    check: str = ""
+    """By which checksum what was written is known to be what S3 holds; "none" where S3 keeps none that can be."""
 
     @property
     def done(self) -> str:
@@ -135,6 +138,7 @@ class _Loop:
         self.decision: Decision | None = None
         self.actions: list[Action] = []
         self.bytes = 0
+        self.check = ""
 
     def try_absent(self) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
@@ -144,8 +148,7 @@ class _Loop:
                     return
                 decision = decide(body.original, Replica(), self.route.rules)
                 if decision.action is Action.PUT:
-                    self.replica = self.route.destination.put(self.name, body, decision.stamp, expect=ABSENT)
-                    self._note(Action.PUT, body.size)
+                    self.replica = self._put(body, decision.stamp, ABSENT)
         except (Moved, Refused):
             self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
 
@@ -168,21 +171,24 @@ class _Loop:
             case Action.DELETE:
                 destination.delete(self.name, expect=expect)
                 replica = Replica()
-            case Action.PATCH:
-                replica = destination.patch(self.name, decision.stamp, expect=expect)
+            case Action.PATCH if original is not None:
+                self.check = mapping.standing_check(original, replica)
+                replica = destination.patch(self.name, mapping.with_check(decision.stamp, self.check), expect=expect)
             case Action.PUT:
                 with self.route.source.open(self.key, at=original) as body:
-                    replica = destination.put(self.name, body, decision.stamp, expect=expect)
-                    self._note(Action.PUT, body.size)
+                    return self._put(body, decision.stamp, expect)
+            case _:
                 return replica
-            case Action.NOTHING:
-                return replica
-        self._note(decision.action)
+        self.actions.append(decision.action)
         return replica
 
-    def _note(self, action: Action, size: int = 0) -> None:
-        self.actions.append(action)
-        self.bytes += size
+    def _put(self, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
+        check = check_of(body.original)
+        self.check = check.name if check else "none"
+        replica = self.route.destination.put(self.name, body, mapping.with_check(stamp, self.check), expect=expect)
+        self.actions.append(Action.PUT)
+        self.bytes += body.size
+        return replica
 
     def outcome(self) -> Outcome:
         """What came of it."""
@@ -195,6 +201,7 @@ class _Loop:
             name=self.name,
             original=self.original,
             bytes=self.bytes,
+            check=self.check,
         )
 
 

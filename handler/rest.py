@@ -24,7 +24,8 @@ Replicate = Callable[[Change], Result]
 
 def answer(event: dict[str, Any], context: Any, *, allows: Callable[[str], bool], replicate: Replicate) -> Any:
     """Answer an HTTP request (design section 8)."""
-    app = APIGatewayRestResolver() if "httpMethod" in event else APIGatewayHttpResolver()
+    by_rest_api = "httpMethod" in event
+    app = APIGatewayRestResolver() if by_rest_api else APIGatewayHttpResolver()
 
     def post() -> Response[str]:
         return _replicate(app.current_event.decoded_body, allows, replicate)
@@ -32,7 +33,7 @@ def answer(event: dict[str, Any], context: Any, *, allows: Callable[[str], bool]
     def other() -> Response[str]:
         return _response(405, {"error": "Only POST allowed"}, {"Allow": "POST"})
 
-    for path in PATHS:
+    for path in PATHS[:1] if by_rest_api else PATHS:  # REST's resolver does not mind the last slash
         app.route(path, method="POST")(post)
         app.route(path, method=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])(other)
     app.not_found(lambda _: other() if app.current_event.path in PATHS else _response(404, {"error": "Not found"}))

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import google_crc32c
@@ -44,7 +45,7 @@ class CheckedReader:
         self.size = original.size if span is None else span.size
         self._stream = stream
         self._left = self.size
-        self._checks = checks_of(original) if span is None else []
+        self._check = check_of(original) if span is None else None
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes; see `Reader`."""
@@ -54,29 +55,48 @@ class CheckedReader:
         if not data:
             raise Corrupt(f"{self.original.key!r} ended {self._left} bytes short of the {self.size} announced")
         self._left -= len(data)
-        for _, hasher, _ in self._checks:
-            hasher.update(data)
-        if self._left == 0:
-            self._verify()
+        if self._check:
+            self._check.hash.update(data)
+            if self._left == 0:
+                self._check.verify(self.original.key)
         return data
 
-    def _verify(self) -> None:
-        for name, hasher, expected in self._checks:
-            actual = base64.b64encode(hasher.digest()).decode()
-            if actual != expected:
-                raise Corrupt(f"{self.original.key!r} arrived with {name} {actual}, S3 holds {expected}")
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A checksum that S3 keeps, being computed anew over what is read."""
+
+    name: str
+    hash: Hash
+    expected: str
+
+    def verify(self, key: str) -> None:
+        """Compare.
+
+        Raises:
+            Corrupt: they differ.
+        """
+        actual = base64.b64encode(self.hash.digest()).decode()
+        if actual != self.expected:
+            raise Corrupt(f"{key!r} arrived with {self.name} {actual}, S3 holds {self.expected}")
 
 
-def checks_of(original: Original) -> list[tuple[str, Hash, str]]:
-    """Return a (name, fresh hasher, expected base64) for each checksum of the whole object that can be checked."""
-    found = [
-        (name, _HASHES[name](), value)
-        for name, value in original.checksums.items()
-        if name in _HASHES and "-" not in value
-    ]
+def check_of(original: Original) -> Check | None:
+    """Return the check that can be made of a whole object, None where S3 keeps nothing that can be computed.
+
+    A checksum of all the bytes comes before the ETag's MD5, and that before those made of the parts' checksums.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+    """
+    for name, make in _HASHES.items():
+        if name in original.checksums:
+            return Check(name, make(), original.checksums[name])
     if original.md5 is not None:
-        found.append(("MD5", _HASHES["MD5"](), original.md5))
-    return found
+        return Check("MD5 ETag", _md5(), original.md5)
+    if original.part_size:
+        for name, make in (*_HASHES.items(), ("ETAG", _md5)):
+            if name in original.composites:
+                return Check(f"{name} of parts", _OfParts(make, original.part_size), original.composites[name])
+    return None
 
 
 def pieces(body: Reader, size: int) -> Iterator[bytes]:
@@ -114,17 +134,43 @@ def _fill(body: Reader, size: int) -> bytes:
     return b"".join(parts)
 
 
-class _Crc32:
-    """zlib's CRC32 in hashlib's shape."""
+class _Crc:
+    """An integer CRC in hashlib's shape, big-endian as S3 writes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, update: Callable[[bytes, int], int], width: int) -> None:
+        self._update = update
+        self._width = width
         self._value = 0
 
     def update(self, data: bytes, /) -> None:
-        self._value = zlib.crc32(data, self._value)
+        self._value = self._update(data, self._value)
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(4, "big")
+        return self._value.to_bytes(self._width, "big")
+
+
+class _OfParts:
+    """The checksum of the concatenated checksums of parts of one size."""
+
+    def __init__(self, make: Callable[[], Hash], part_size: int) -> None:
+        self._make = make
+        self._part_size = part_size
+        self._whole = make()
+        self._part = make()
+        self._room = part_size
+
+    def update(self, data: bytes, /) -> None:
+        while data:
+            if self._room == 0:
+                self._whole.update(self._part.digest())
+                self._part, self._room = self._make(), self._part_size
+            taken, data = data[: self._room], data[self._room :]
+            self._part.update(taken)
+            self._room -= len(taken)
+
+    def digest(self) -> bytes:
+        self._whole.update(self._part.digest())
+        return self._whole.digest()
 
 
 def _md5() -> Hash:
@@ -135,10 +181,19 @@ def _sha1() -> Hash:
     return hashlib.sha1(usedforsecurity=False)
 
 
+def _crc64nvme() -> Hash:
+    import anycrc  # few objects need it once S3 keeps a CRC32C
+
+    model = anycrc.Model("CRC64-NVME")
+    return _Crc(model.calc, 8)
+
+
 _HASHES: dict[str, Callable[[], Hash]] = {
     "CRC32C": google_crc32c.Checksum,
-    "CRC32": _Crc32,
-    "SHA1": _sha1,
+    "CRC64NVME": _crc64nvme,
+    "CRC32": lambda: _Crc(zlib.crc32, 4),
     "SHA256": hashlib.sha256,
+    "SHA1": _sha1,
+    "SHA512": hashlib.sha512,
     "MD5": _md5,
 }

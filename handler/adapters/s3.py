@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,9 @@ RESUMES = 4
 """Times in a row that a broken read is taken up again without a byte having come."""
 
 _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
-_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_OF_PARTS = re.compile(r"(.+)-(\d+)")
 _ENCODED_WORD = re.compile(r"=\?[^?]+\?[bBqQ]\?[^?]*\?=")
 _BROKEN = (HTTPClientError, BotoCoreError, urllib3.exceptions.HTTPError, OSError)
 
@@ -104,7 +106,7 @@ class S3Source:
         if at is not None and not at.same_state(now):
             body.close()
             raise Moved(f"{key!r} is another state by now")
-        original = at or now
+        original = self._with_part_size(at or now) if span is None else at or now
         whole = span or Span(0, original.size)
         stream = _ResumingStream(body, whole, lambda rest: self._get(key, original, rest)[0], self._sleep)
         with closing(stream):
@@ -113,9 +115,7 @@ class S3Source:
     def _get(self, key: str, at: Original | None, span: Span | None) -> tuple[StreamingBody, Mapping[str, Any]]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "ChecksumMode": "ENABLED"}
         if at is not None:
-            request["IfMatch"] = f'"{at.etag}"'
-            if at.version_id not in {None, "null"}:  # "null" can be overwritten: only the ETag pins it
-                request["VersionId"] = at.version_id
+            request |= {"IfMatch": f'"{at.etag}"', **_version(at)}
         if span is not None:
             request["Range"] = f"bytes={span.start}-{span.stop - 1}"
         try:
@@ -148,7 +148,8 @@ class S3Source:
             tags=self._tags(key, version_id) if self._with_tags and answer.get("TagCount", 1) else {},
             storage_class=storage_class,
             archived=archived and 'ongoing-request="false"' not in answer.get("Restore", ""),
-            checksums={name: answer[f"Checksum{name}"] for name in _ALGORITHMS if f"Checksum{name}" in answer},
+            checksums=_checksums(etag, answer),
+            composites=_composites(etag, answer),
             md5=_md5_of(etag, answer),
         )
 
@@ -159,6 +160,24 @@ class S3Source:
         except (ClientError, *_BROKEN) as error:
             raise _translate(error, f"tags of {key!r}") from error
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def _with_part_size(self, original: Original) -> Original:
+        """Ask for the size of the first part, where only that makes the object's bytes verifiable.
+
+        All parts but the last are taken to be of that size, which their number must bear out.
+        """
+        if original.checksums or original.md5 or not original.composites:
+            return original
+        try:
+            part = self._client.head_object(
+                Bucket=self._bucket, Key=original.key, PartNumber=1, IfMatch=f'"{original.etag}"', **_version(original)
+            )
+        except (ClientError, *_BROKEN) as error:
+            raise _translate(error, f"HEAD part 1 of {original.key!r}") from error
+        size, count = part["ContentLength"], part.get("PartsCount", 0)
+        if size and count == -(-original.size // size) == int(original.etag.rpartition("-")[2] or 0):
+            return replace(original, part_size=size)
+        return original
 
     def _require_bucket(self) -> None:
         """Make sure, once, that a 404 is the key's and not the bucket's: HEAD does not say, and deletes hang on it."""
@@ -241,12 +260,40 @@ def _status(error: ClientError) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
+def _version(original: Original) -> dict[str, Any]:
+    """The version to ask for, where there is one; "null" can be overwritten, so only the ETag pins it."""
+    return {"VersionId": original.version_id} if original.version_id not in {None, "null"} else {}
+
+
+def _checksums(etag: str, answer: Mapping[str, Any]) -> dict[str, str]:
+    """The checksums of all the bytes. A multipart upload's is one only where S3 says so."""
+    if "-" in etag and answer.get("ChecksumType") != "FULL_OBJECT":
+        return {}
+    found = {name: answer[f"Checksum{name}"] for name in _ALGORITHMS if f"Checksum{name}" in answer}
+    return {name: value for name, value in found.items() if not _OF_PARTS.fullmatch(value)}
+
+
+def _composites(etag: str, answer: Mapping[str, Any]) -> dict[str, str]:
+    """The checksums of the parts' checksums: `<base64>-<parts>`, and the ETag, `<hex>-<parts>`."""
+    found = {name: _OF_PARTS.fullmatch(answer.get(f"Checksum{name}", "")) for name in _ALGORITHMS}
+    composites = {name: match[1] for name, match in found.items() if match}
+    match = _OF_PARTS.fullmatch(etag)
+    if match and _MD5.fullmatch(match[1]) and _is_plain(answer):
+        composites["ETAG"] = base64.b64encode(bytes.fromhex(match[1])).decode()
+    return composites
+
+
+def _is_plain(answer: Mapping[str, Any]) -> bool:
+    """Whether ETags are of the bytes: encrypted not at all, or by S3's own keys."""
+    return bool(answer.get("ServerSideEncryption", "AES256") == "AES256")
+
+
 def _md5_of(etag: str, answer: Mapping[str, Any]) -> str | None:
     """The ETag as base64 MD5, where it is one: a single part, encrypted not at all or by S3's own keys.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
-    if not _MD5.fullmatch(etag) or answer.get("ServerSideEncryption", "AES256") != "AES256":
+    if not _MD5.fullmatch(etag) or not _is_plain(answer):
         return None
     return base64.b64encode(bytes.fromhex(etag)).decode()
 
