@@ -1,0 +1,257 @@
+"""Every interleaving of a small history, or a random walk through a large one, checked at every step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from handler.model import ABSENT, Generation
+from tests.proof.world import ACKNOWLEDGED, FAILED, Call, Copy, History, Knowledge, Seen
+
+
+class World(NamedTuple):
+    """One state of everything; the budgets say what may still go wrong."""
+
+    changes: int
+    copy: Copy | None
+    workers: tuple[int, ...]
+    generations: int
+    duplicates: int
+    crashes: int
+    losses: int
+
+
+class Step(NamedTuple):
+    """Something that happens, in words, and the world after it."""
+
+    what: str
+    world: World
+
+
+class BrokenError(Exception):
+    """An invariant does not hold; `steps` is how it came to that."""
+
+    def __init__(self, invariant: str, history: str, steps: tuple[str, ...] = ()) -> None:
+        self.invariant, self.history, self.steps = invariant, history, steps
+        super().__init__("\n".join([f"{invariant}, in the history {history!r}:", *(f"  {step}" for step in steps)]))
+
+
+@dataclass
+class Explorer:
+    """Explores one history.
+
+    Args:
+        history: what happens at the source, and the loop that follows it.
+        duplicates, crashes, losses: how many deliveries come twice, workers die, answers are lost.
+        at_once: how many workers there are.
+    """
+
+    history: History
+    duplicates: int = 1
+    crashes: int = 1
+    losses: int = 0
+    at_once: int = 3
+    states: int = field(default=0, init=False)
+    ends: int = field(default=0, init=False)
+    fired: dict[str, int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._again = self.history.place(Knowledge(guess=False))
+
+    def begin(self) -> World:
+        """Return the world before anything happened."""
+        foreign = Copy(self.history.foreign, -1, Generation(1, 1)) if self.history.foreign else None
+        return World(0, foreign, (), 1, self.duplicates, self.crashes, self.losses)
+
+    def exhaust(self) -> None:
+        """Look at every state that can be reached, once.
+
+        Raises:
+            BrokenError: with the steps that lead there.
+        """
+        start = self.begin()
+        came: dict[World, tuple[World, str] | None] = {start: None}
+        ahead = [start]
+        while ahead:
+            world = ahead.pop()
+            ended = True
+            try:
+                for step in self.steps(world):
+                    ended = False
+                    if step.world not in came:
+                        came[step.world] = (world, step.what)
+                        ahead.append(step.world)
+                if ended:
+                    self.check_end(world)
+            except BrokenError as broken:
+                raise BrokenError(broken.invariant, self.history.name, (*_trace(came, world), *broken.steps)) from None
+        self.states = len(came)
+
+    def walk(self, seed: int) -> int:
+        """Take one random way to an end, and return its length.
+
+        Raises:
+            BrokenError: with the steps; the same seed takes them again.
+        """
+        chance = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+        world, taken = self.begin(), []
+        try:
+            while steps := list(self.steps(world)):
+                step = chance.choice(steps)
+                taken.append(step.what)
+                world = step.world
+            self.check_end(world)
+        except BrokenError as broken:
+            name = f"{self.history.name}, seed {seed}"
+            raise BrokenError(broken.invariant, name, (*taken, *broken.steps)) from None
+        self.states += len(taken)
+        return len(taken)
+
+    def steps(self, world: World) -> Iterator[Step]:
+        """Everything that can happen next."""
+        if world.changes < len(self.history.changes):
+            number = world.changes + 1
+            after = world._replace(changes=number)
+            begun = self.history.worker(number, first=True)
+            yield Step(f"source: {self.history.changes[number - 1]} (state {number})", self._with(after, begun))
+        if world.duplicates:
+            for begun in {self.history.worker(number, first=True) for number in range(1, world.changes + 1)}:
+                after = world._replace(duplicates=world.duplicates - 1)
+                yield self._fault("duplicate", "an event comes twice", self._with(after, begun))
+        for place, worker in enumerate(world.workers):
+            if place and worker == world.workers[place - 1]:
+                continue  # its twin's steps are the same
+            others = world._replace(workers=world.workers[:place] + world.workers[place + 1 :])
+            yield from self._worker_steps(others, worker)
+
+    def _worker_steps(self, others: World, worker: int) -> Iterator[Step]:
+        """What one worker can do, in the world of all the others; it begins only where there is room for it."""
+        known = self.history.known
+        if not known[worker].seen and sum(bool(known[other].seen) for other in others.workers) >= self.at_once:
+            return
+        call = self.history.calls[worker]
+        if others.crashes and self.history.known[worker].seen:
+            again = self._with(others._replace(crashes=others.crashes - 1), self._again)
+            yield self._fault("crash", f"worker {worker} dies, its event comes again", again)
+        after, seen = self._apply(others, call, worker)
+        went_on = self._with(after, self.history.learn(worker, seen))
+        yield Step(f"worker {worker}: {_words(call)} -> {_answer(seen)}", went_on)
+        if others.losses and call.port in {"put", "patch", "delete"} and not seen.failed:
+            for way in ("unavailable", "moved"):  # the client gives up, or its own retry meets what it did
+                lost = self._with(after._replace(losses=after.losses - 1), self.history.learn(worker, Seen(failed=way)))
+                yield self._fault(f"lost answer, {way}", f"worker {worker}: {_words(call)} -> answer lost, {way}", lost)
+
+    def _with(self, world: World, worker: int) -> World:
+        """The world with one worker more; one that is done is gone, one that failed begins again."""
+        call = self.history.calls[worker]
+        if call == ACKNOWLEDGED:
+            return world
+        if call == FAILED:
+            worker = self._again
+        return world._replace(workers=tuple(sorted((*world.workers, worker))))
+
+    def _fault(self, kind: str, what: str, world: World) -> Step:
+        self.fired[kind] = self.fired.get(kind, 0) + 1
+        return Step(what, world)
+
+    def _apply(self, world: World, call: Call, worker: int) -> tuple[World, Seen]:
+        """Let a port call happen: the world after it and what the worker sees."""
+        if call.port == "source.head":
+            return world, Seen(state=world.changes)
+        if call.port == "destination.head":
+            return world, Seen(copy=world.copy)
+        if call.port == "open":
+            return world, self._opened(world, call)
+        if call.expect is None:
+            raise BrokenError("a write without a condition", self.history.name, (_words(call),))
+        actual = world.copy.generation if world.copy else ABSENT
+        if call.expect not in {actual, ANY}:
+            return world, Seen(failed="moved")
+        if call.port == "delete":
+            return self._deleted(world, worker), Seen()
+        return self._written(world, call)
+
+    def _opened(self, world: World, call: Call) -> Seen:
+        """A pinned read has its state or none; an unpinned one has the current."""
+        now = self.history.states[world.changes].original
+        if call.at is None:
+            return Seen(state=world.changes) if now else Seen(failed="moved")
+        wanted = self.history.states[call.at].original
+        if wanted is None:
+            raise BrokenError("a read of a state that never was", self.history.name, (_words(call),))
+        if self.history.versioned or (now is not None and now.same_state(wanted)):
+            return Seen(state=call.at)
+        return Seen(failed="moved")
+
+    def _deleted(self, world: World, worker: int) -> World:
+        copy = world.copy
+        if copy is None:
+            raise BrokenError("a delete of nothing", self.history.name, ("delete",))
+        if copy.stamped < 0:
+            raise BrokenError("an object of somebody else's was deleted", self.history.name, ("delete",))
+        looked = max((seen.state for seen in self.history.known[worker].seen if seen.state is not None), default=0)
+        if looked < copy.stamped:
+            raise BrokenError("an older state deleted a newer copy", self.history.name, ("delete",))
+        return world._replace(copy=None)
+
+    def _written(self, world: World, call: Call) -> tuple[World, Seen]:
+        was, state = world.copy, self.history.states[call.stamped]
+        if call.port == "patch":
+            if was is None:
+                raise BrokenError("a patch of nothing", self.history.name, (_words(call),))
+            written = Copy(was.content, call.stamped, was.generation._replace(metageneration=was.generation[1] + 1))
+            generations = world.generations
+        else:
+            generations = world.generations + 1
+            written = Copy(call.content, call.stamped, Generation(generations, 1))
+        if written.content != state.content:
+            raise BrokenError("a copy mixes two states", self.history.name, (_words(call),))
+        if was is not None and call.stamped < was.stamped:
+            raise BrokenError("an older state replaced a newer copy", self.history.name, (_words(call),))
+        return world._replace(copy=written, generations=generations), Seen(copy=written)
+
+    def check_end(self, world: World) -> None:
+        """Check what must hold once the source is quiet and every event is acknowledged."""
+        self.ends += 1
+        final, copy = self.history.states[-1], world.copy
+        if final.original is None:
+            if copy is not None and copy.stamped >= 0:
+                raise BrokenError("a copy is left of what was deleted", self.history.name)
+            if copy is None and self.history.foreign and not any(s.original for s in self.history.states):
+                raise BrokenError("an object of somebody else's is gone", self.history.name)
+        elif copy is None:
+            raise BrokenError("the end is not equal: there is no copy", self.history.name)
+        elif (copy.content, copy.stamped) != (final.content, len(self.history.states) - 1):
+            raise BrokenError("the end is not equal: the copy is of an older state", self.history.name)
+
+
+ANY = Generation(-1, -1)
+"""What a deliberate fault puts where no condition is: it is always met."""
+
+
+def _trace(came: dict[World, tuple[World, str] | None], world: World) -> tuple[str, ...]:
+    steps: list[str] = []
+    while (before := came[world]) is not None:
+        world, what = before
+        steps.append(what)
+    return tuple(reversed(steps))
+
+
+def _words(call: Call) -> str:
+    details = [
+        *([repr(call.content)] if call.content else []),
+        *([f"state {call.stamped}"] if call.stamped >= 0 else []),
+        *([f"at state {call.at}"] if call.at is not None else []),
+        *([f"if at {tuple(call.expect)}"] if call.expect else []),
+    ]
+    return " ".join([call.port, *details])
+
+
+def _answer(seen: Seen) -> str:
+    if seen.failed:
+        return seen.failed
+    if seen.copy:
+        return f"{seen.copy.content!r} of state {seen.copy.stamped} at {tuple(seen.copy.generation)}"
+    return "ok" if seen.state is None else f"state {seen.state}"

@@ -1,0 +1,73 @@
+"""The histories that are explored: up to four changes of one key, alone or over somebody else's object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.proof.explore import Explorer
+from tests.proof.world import History, Reconcile
+
+SHORT: tuple[tuple[str, ...], ...] = (
+    ("put A",),
+    ("put A", "delete"),
+    ("put A", "put B"),
+    ("put A", "copy"),
+    ("put A", "tag"),
+)
+THREE: tuple[tuple[str, ...], ...] = (
+    ("put A", "put B", "put C"),
+    ("put A", "put B", "put A"),
+    ("put A", "put B", "delete"),
+    ("put A", "delete", "put A"),
+    ("put A", "delete", "put B"),
+    ("put A", "copy", "delete"),
+    ("put A", "copy", "put B"),
+    ("put A", "tag", "put B"),
+)
+FOUR: tuple[tuple[str, ...], ...] = (
+    ("put A", "delete", "put A", "delete"),
+    ("put A", "delete", "put B", "copy"),
+    ("put A", "put B", "delete", "put A"),
+)
+
+
+def quick(reconcile: Reconcile) -> Iterator[Explorer]:
+    """Yield what takes seconds, the likeliest to break first."""
+    for changes in SHORT:
+        yield Explorer(_history(changes, reconcile), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("put A", "delete"), reconcile, versioned=True), duplicates=1, crashes=1, losses=1)
+    for changes in (("delete",), ("put A",), ("put A", "delete")):
+        for foreign in ("A", "Z"):
+            yield Explorer(_history(changes, reconcile, foreign=foreign), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("put A", "delete", "put A"), reconcile), duplicates=0, crashes=1)
+
+
+def thorough(reconcile: Reconcile) -> Iterator[Explorer]:
+    """Yield all of it: up to four changes, three workers at once, a duplicate, a crash and a lost answer anywhere."""
+    for changes in FOUR:
+        yield Explorer(_history(changes, reconcile), duplicates=0, crashes=0)
+    for changes in THREE:
+        for versioned in (False, True):
+            yield Explorer(_history(changes, reconcile, versioned=versioned), duplicates=1, crashes=0)
+            yield Explorer(_history(changes, reconcile, versioned=versioned), duplicates=0, crashes=1)
+            yield Explorer(_history(changes, reconcile, versioned=versioned), duplicates=0, crashes=0, losses=1)
+    for changes in SHORT:
+        for versioned in (False, True):
+            for foreign in ("", "A", "Z"):
+                history = _history(changes, reconcile, versioned=versioned, foreign=foreign)
+                yield Explorer(history, duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("delete",), reconcile, foreign="Z"), duplicates=1, crashes=1, losses=1)
+
+
+def large(reconcile: Reconcile) -> Iterator[Explorer]:
+    """Yield what is to be walked at random: many changes, and much that goes wrong."""
+    mix = ("put A", "put B", "delete", "put C", "copy", "tag", "put D", "delete", "put A", "copy")
+    for versioned in (False, True):
+        for foreign in ("", "Z"):
+            history = _history(mix * 2, reconcile, versioned=versioned, foreign=foreign)
+            yield Explorer(history, duplicates=12, crashes=12, losses=12)
+
+
+def _history(changes: tuple[str, ...], reconcile: Reconcile, *, versioned: bool = False, foreign: str = "") -> History:
+    name = ", ".join(changes) + (" (versioned)" if versioned else "") + (f" over foreign {foreign}" if foreign else "")
+    return History(name, changes, reconcile, versioned=versioned, foreign=foreign)
