@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check format demo clean
+.PHONY: help setup test check format prove kills huge hot-key demo clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -30,6 +30,18 @@ check: $(READY) ## lint, format, types and layers
 format: $(READY) ## put the code into the one format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+prove: $(READY) ## check the claim on the real code: every interleaving, faults over HTTP, bad input (minutes)
+	$(BIN)/python -m tests.proof
+
+kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
+	$(BIN)/python -m tests.benchmarks.kills
+
+huge: $(READY) ## send 5 GiB through, and print both processes' peak memory
+	$(BIN)/python -m tests.benchmarks.huge
+
+hot-key: $(READY) ## write one key 1,000 times in 10 seconds, and count the writes at GCS
+	$(BIN)/python -m tests.benchmarks.hot_key
 
 demo: $(READY) ## replicate files by real S3 events and show what happened
 	$(BIN)/python -m local_emulator demo
