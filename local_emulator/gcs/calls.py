@@ -1,0 +1,200 @@
+"""What every handler needs of a request and an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import struct
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from aiohttp import ClientError, web
+
+from local_emulator.gcs import errors
+from local_emulator.gcs.conditions import Conditions, whole_number
+from local_emulator.gcs.resources import Bucket, Stored, object_resource, selected
+from local_emulator.gcs.writes import Pace, Target
+
+if TYPE_CHECKING:
+    from local_emulator.gcs.faults import Armed, Faults
+    from local_emulator.gcs.sessions import Sessions
+    from local_emulator.gcs.store import Store
+
+MAX_JSON = 16 << 20
+BROKEN = (ConnectionError, ClientError, web.RequestPayloadError, web.PayloadAccessError, asyncio.IncompleteReadError)
+
+
+class ConnectionReset(Exception):
+    """Raised to answer nothing at all."""
+
+
+class StreamBroken(Exception):
+    """Raised to end the connection after what was sent so far."""
+
+
+class BodyBroken(Exception):
+    """The caller went away in the middle of its body."""
+
+
+@dataclass
+class Call:
+    """One request on its way through a handler."""
+
+    request: web.BaseRequest
+    store: Store
+    sessions: Sessions
+    faults: Faults
+    path: str
+    query: dict[str, str]
+    armed: Armed | None = None
+    committed: bool = False
+
+    @property
+    def base(self) -> str:
+        """This server's URL as the caller sees it."""
+        return f"http://{self.request.headers.get('Host') or self.request.host}"
+
+    @property
+    def pace(self) -> Pace | None:
+        """The limit of one write a second, where it is switched on."""
+        asked = self.armed is not None and self.armed.fault.kind == "one-write-a-second"
+        if asked and self.armed:
+            self.armed.fire()
+        return self.store.pace if asked or self.store.pace.always else None
+
+    def fault(self, *kinds: str) -> Armed | None:
+        """Return the planned fault if it is of one of these kinds."""
+        return self.armed if self.armed is not None and self.armed.fault.kind in kinds else None
+
+    def target(self, bucket: str, name: str) -> Target:
+        """Return the object this call is about, with the conditions in its query."""
+        generation = self.query.get("generation")
+        return Target(
+            bucket,
+            name,
+            Conditions.of_query(self.query, self.request.headers),
+            whole_number(generation, "generation") if generation else None,
+        )
+
+    def flag(self, name: str) -> bool:
+        """Return a boolean parameter."""
+        return self.query.get(name, "").lower() == "true"
+
+    async def json_body(self, *, required: bool = False) -> dict[str, Any]:
+        """Return the body, which is a JSON object.
+
+        Raises:
+            GcsError: it is not.
+        """
+        data = await self.whole_body()
+        if self.request.headers.get("Content-Encoding") == "gzip":
+            try:
+                data = gzip.decompress(data)
+            except (OSError, EOFError, zlib.error) as error:
+                raise errors.invalid("The body is not gzip.") from error
+        if not data and not required:
+            return {}
+        return parse_object(data)
+
+    async def whole_body(self) -> bytes:
+        """Return a small body."""
+        size, pieces = 0, []
+        async for piece in body(self.request):
+            size += len(piece)
+            if size > MAX_JSON:
+                raise errors.invalid("The body is too large.", status=413)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def answer(self, value: Any, status: int = 200) -> web.Response:
+        """Return a JSON answer, cut down to the `fields` asked for."""
+        text = json.dumps(selected(value, self.query.get("fields")))
+        return web.Response(
+            body=text.encode(), status=status, content_type="application/json", charset="UTF-8", headers=NO_CACHE
+        )
+
+    def object_answer(self, stored: Stored, bucket: Bucket) -> web.Response:
+        """Return an object's resource."""
+        response = self.answer(object_resource(stored, bucket.attributes, self.base))
+        response.headers["ETag"] = stored.etag
+        return response
+
+
+NO_CACHE = {"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate"}
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in `data`.
+
+    Raises:
+        GcsError: there is none.
+    """
+    try:
+        value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise errors.GcsError(400, "parseError", "Parse Error") from error
+    if not isinstance(value, dict):
+        raise errors.GcsError(400, "parseError", "Parse Error: expected a JSON object")
+    return value
+
+
+async def body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield a request's body as it comes.
+
+    Raises:
+        BodyBroken: the caller went away.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.can_read_body:
+        writer = request.writer
+        await writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        writer.output_size = 0
+    try:
+        while data := await request.content.readany():
+            yield data
+    except BROKEN as error:
+        raise BodyBroken from error
+
+
+def split_target(raw: str) -> tuple[str, dict[str, str]]:
+    """Return path and parameters of a request target, the path still encoded.
+
+    Raises:
+        GcsError: the parameters are not UTF-8.
+    """
+    if not raw.startswith("/"):
+        _, _, rest = raw.partition("://")
+        raw = "/" + rest.partition("/")[2]
+    path, _, query = raw.partition("#")[0].partition("?")
+    try:
+        return path, dict(parse_qsl(query, keep_blank_values=True, errors="strict"))
+    except ValueError as error:
+        raise errors.invalid("Invalid query parameters.") from error
+
+
+def decoded(segment: str) -> str:
+    """Return a path segment in clear.
+
+    Raises:
+        GcsError: it is not UTF-8.
+    """
+    try:
+        return unquote_to_bytes(segment.encode("utf-8", "surrogateescape")).decode()
+    except UnicodeError as error:
+        raise errors.invalid("Invalid name: not UTF-8.") from error
+
+
+def reset(request: web.BaseRequest) -> None:
+    """Cut the connection so that the other side sees it reset."""
+    transport = request.transport
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -1,0 +1,106 @@
+"""The conditions a call can carry, and what becomes of a call whose conditions do not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from local_emulator.gcs import errors
+
+_INT64 = 1 << 63
+
+
+def whole_number(value: object, what: str) -> int:
+    """Return the number in a query or JSON value, as GCS writes 64-bit integers.
+
+    Raises:
+        GcsError: it is none.
+    """
+    text = str(value)
+    digits = text.removeprefix("-")
+    if isinstance(value, bool) or not (digits.isascii() and digits.isdigit()) or abs(int(text)) >= _INT64:
+        raise errors.invalid(f"Invalid value for: Expected a valid 64-bit integer for '{what}', got '{text}'.")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must hold of an object's current state; generation 0 is absence."""
+
+    generation_match: int | None = None
+    generation_not_match: int | None = None
+    metageneration_match: int | None = None
+    metageneration_not_match: int | None = None
+    etag_match: str | None = None
+    etag_not_match: str | None = None
+
+    @classmethod
+    def of_query(cls, query: Mapping[str, str], headers: Mapping[str, str], *, prefix: str = "if") -> Conditions:
+        """Read the JSON API's parameters; prefix "ifSource" for the source of a copy."""
+
+        def number(field: str) -> int | None:
+            name = f"{prefix}{field}"
+            return whole_number(query[name], name) if name in query else None
+
+        own = prefix == "if"
+        return cls(
+            generation_match=number("GenerationMatch"),
+            generation_not_match=number("GenerationNotMatch"),
+            metageneration_match=number("MetagenerationMatch"),
+            metageneration_not_match=number("MetagenerationNotMatch"),
+            etag_match=headers.get("If-Match") if own else None,
+            etag_not_match=headers.get("If-None-Match") if own else None,
+        )
+
+    @classmethod
+    def of_headers(cls, headers: Mapping[str, str]) -> Conditions:
+        """Read the XML API's headers."""
+
+        def number(name: str) -> int | None:
+            return whole_number(headers[name], name) if name in headers else None
+
+        return cls(
+            generation_match=number("x-goog-if-generation-match"),
+            metageneration_match=number("x-goog-if-metageneration-match"),
+            etag_match=headers.get("If-Match"),
+            etag_not_match=headers.get("If-None-Match"),
+        )
+
+    @classmethod
+    def of_json(cls, value: Any) -> Conditions:
+        """Read what the session table keeps, or a compose source's objectPreconditions."""
+        if not isinstance(value, dict):
+            raise errors.invalid("Invalid value for objectPreconditions.")
+        if "ifGenerationMatch" in value:
+            return cls(generation_match=whole_number(value["ifGenerationMatch"], "ifGenerationMatch"))
+        return cls(**{key: value.get(key) for key in cls.__dataclass_fields__})
+
+    def holds(self, generation: int, metageneration: int, etag: str) -> bool:
+        """Tell whether the `match` conditions hold."""
+        wanted = ((self.generation_match, generation), (self.metageneration_match, metageneration))
+        if any(want is not None and want != have for want, have in wanted):
+            return False
+        return self.etag_match is None or (bool(etag) and _listed(etag, self.etag_match))
+
+    def differs(self, generation: int, metageneration: int, etag: str) -> bool:
+        """Tell whether the `not match` conditions hold."""
+        unwanted = ((self.generation_not_match, generation), (self.metageneration_not_match, metageneration))
+        if any(avoid is not None and avoid == have for avoid, have in unwanted):
+            return False
+        return self.etag_not_match is None or not (bool(etag) and _listed(etag, self.etag_not_match))
+
+    def check(self, generation: int, metageneration: int, etag: str, *, reading: bool = False) -> None:
+        """Raise 412, or 304 for a read that finds the state it does not want, unless all hold."""
+        if not self.holds(generation, metageneration, etag):
+            raise errors.condition_not_met()
+        if not self.differs(generation, metageneration, etag):
+            raise errors.not_modified() if reading else errors.condition_not_met()
+
+
+NONE = Conditions()
+
+
+def _listed(etag: str, header: str) -> bool:
+    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
+    return "*" in tags or etag in tags

@@ -1,0 +1,170 @@
+"""The JSON API's calls on objects, but for the uploads."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from local_emulator.gcs import blobs, errors, layout, listing, media, writes
+from local_emulator.gcs.calls import Call
+from local_emulator.gcs.conditions import NONE, Conditions, whole_number
+from local_emulator.gcs.resources import object_resource
+
+if TYPE_CHECKING:
+    from local_emulator.gcs.database import Op
+    from local_emulator.gcs.resources import Stored
+
+MOST_SOURCES = 32
+
+
+async def get(call: Call, bucket: str, name: str) -> web.StreamResponse:
+    """Return an object's resource, or (alt=media) its bytes."""
+    if call.query.get("alt") == "media":
+        return await media.send(call, call.target(bucket, name))
+    found = await call.store.find(call.target(bucket, name))
+    return call.object_answer(found, await call.store.bucket(bucket))
+
+
+async def list_(call: Call, bucket: str) -> web.StreamResponse:
+    """Return one page of a bucket's objects."""
+    wanted = listing.Listing.of_query(bucket, call.query)
+    owner = await call.store.bucket(bucket)
+    if not wanted.token:
+        await call.store.refresh(bucket, wanted.prefix)
+    page = await call.store.read(lambda connection: listing.page(connection, wanted))
+    items = [object_resource(item, owner.attributes, call.base) for item in page.items]
+    return call.answer(listing.resource(page, items))
+
+
+async def patch(call: Call, bucket: str, name: str) -> web.StreamResponse:
+    """Change some of an object's metadata."""
+    return await _change(call, bucket, name, whole=False)
+
+
+async def update(call: Call, bucket: str, name: str) -> web.StreamResponse:
+    """Replace an object's metadata."""
+    return await _change(call, bucket, name, whole=True)
+
+
+async def _change(call: Call, bucket: str, name: str, *, whole: bool) -> web.StreamResponse:
+    resource = await call.json_body()
+    target, override = call.target(bucket, name), call.flag("overrideUnlockedRetention")
+    return await _write(call, writes.patch(target, resource, whole=whole, override=override, pace=call.pace))
+
+
+async def delete(call: Call, bucket: str, name: str) -> web.StreamResponse:
+    """Remove an object."""
+    await call.store.bucket(bucket)
+    await call.store.commit(writes.delete(call.target(bucket, name), pace=call.pace))
+    call.committed = True
+    return web.Response(status=204)
+
+
+async def _write(call: Call, op: Op[Stored], blob: blobs.Blob | None = None) -> web.StreamResponse:
+    try:
+        stored = await call.store.commit(op)
+    except BaseException:
+        if blob is not None:
+            blobs.remove(call.store.layout.blob(blob.name))
+        raise
+    call.committed = True
+    return call.object_answer(stored, await call.store.bucket(stored.bucket))
+
+
+async def compose(call: Call, bucket: str, name: str) -> web.StreamResponse:
+    """Concatenate up to 32 objects of one bucket into one."""
+    request = await call.json_body(required=True)
+    target = replace(call.target(bucket, layout.check_object_name(name)), generation=None)
+    wanted = _sources(bucket, request)
+    await call.store.bucket(bucket)
+    resource = request.get("destination") or {}
+    if not isinstance(resource, dict):
+        raise errors.invalid("Invalid value for destination.")
+    with ExitStack() as stack:
+        opened = []
+        for source in wanted:
+            stored, fd = await call.store.open(source, reading=False)
+            stack.callback(os.close, fd)
+            opened.append((stored, fd))
+        sources = [stored for stored, _ in opened]
+        if len({source.attributes["storageClass"] for source in sources}) > 1:
+            raise errors.invalid("The source objects of a compose are of one storage class.")
+        blob = await call.store.run(blobs.concatenate, call.store.layout, [fd for _, fd in opened])
+    op = writes.compose(
+        target, blob, resource, sources, delete_sources=request.get("deleteSourceObjects") is True, pace=call.pace
+    )
+    return await _write(call, op, blob)
+
+
+def _sources(bucket: str, request: dict[str, Any]) -> list[writes.Target]:
+    sources = request.get("sourceObjects")
+    if not isinstance(sources, list) or not sources:
+        raise errors.required("You must provide at least one source component.")
+    if len(sources) > MOST_SOURCES:
+        message = f"The number of source components provided ({len(sources)}) exceeds the maximum ({MOST_SOURCES})."
+        raise errors.invalid(message)
+    targets = []
+    for source in sources:
+        if not isinstance(source, dict):
+            raise errors.invalid("Invalid value for sourceObjects.")
+        conditions = Conditions.of_json(source["objectPreconditions"]) if source.get("objectPreconditions") else NONE
+        generation = source.get("generation")
+        targets.append(
+            writes.Target(
+                bucket,
+                layout.check_object_name(source.get("name")),
+                conditions,
+                whole_number(generation, "generation") if generation is not None else None,
+            )
+        )
+    return targets
+
+
+async def rewrite(call: Call, bucket: str, name: str, to_bucket: str, to_name: str) -> web.StreamResponse:
+    """Copy an object; it is always done at once."""
+    return await copy(call, bucket, name, to_bucket, to_name, rewritten=True)
+
+
+async def copy(  # noqa: PLR0913 - two names of two parts
+    call: Call, bucket: str, name: str, to_bucket: str, to_name: str, *, rewritten: bool = False
+) -> web.StreamResponse:
+    """Copy an object."""
+    resource = await call.json_body()
+    target = replace(call.target(to_bucket, layout.check_object_name(to_name)), generation=None)
+    owner = await call.store.bucket(to_bucket)
+    stored, fd = await call.store.open(_source(call, bucket, name), reading=False)
+    try:
+        blob = await call.store.run(blobs.copy, call.store.layout, fd, stored)
+    finally:
+        os.close(fd)
+    said, server = writes.copied(stored, resource)
+    op = writes.put(target, blob, said, server=server, pace=call.pace)
+    try:
+        new = await call.store.commit(op)
+    except BaseException:
+        blobs.remove(call.store.layout.blob(blob.name))
+        raise
+    call.committed = True
+    shown = object_resource(new, owner.attributes, call.base)
+    if not rewritten:
+        return call.answer(shown)
+    size = str(new.size)
+    answer = {"kind": "storage#rewriteResponse", "totalBytesRewritten": size, "objectSize": size, "done": True}
+    return call.answer(answer | {"resource": shown})
+
+
+def _source(call: Call, bucket: str, name: str) -> writes.Target:
+    conditions = Conditions.of_query(call.query, call.request.headers, prefix="ifSource")
+    generation = call.query.get("sourceGeneration")
+    return writes.Target(bucket, name, conditions, whole_number(generation, "sourceGeneration") if generation else None)
+
+
+async def move(call: Call, bucket: str, name: str, to_name: str) -> web.StreamResponse:
+    """Give an object another name in its bucket."""
+    target = replace(call.target(bucket, layout.check_object_name(to_name)), generation=None)
+    await call.store.bucket(bucket)
+    return await _write(call, writes.move(_source(call, bucket, name), target, pace=call.pace))

@@ -1,0 +1,271 @@
+"""The HTTP server: every request finds its call, its planned fault and its answer here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from concurrent.futures import Future
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from local_emulator.gcs import errors, routes
+from local_emulator.gcs.calls import BodyBroken, Call, ConnectionReset, StreamBroken, reset, split_target
+from local_emulator.gcs.faults import Armed, Faults
+from local_emulator.gcs.sessions import Sessions
+from local_emulator.gcs.store import Store
+
+LOG = logging.getLogger("local_emulator.gcs")
+READ_BUFFER = 256 << 10
+SHUTDOWN = 0.2
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's protocol, whose own refusals of bad HTTP are GCS's JSON too."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, or what a handler could not answer."""
+        LOG.debug("%s: %s", status, message, exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        error = errors.invalid("Bad Request", status=status) if status < 500 else errors.backend()
+        response = _error(error, xml=False)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+def _error(error: errors.GcsError, *, xml: bool) -> web.Response:
+    if error.status == HTTPStatus.NOT_MODIFIED:
+        return web.Response(status=304, headers=error.headers)
+    if error.plain:
+        return web.Response(status=error.status, text=error.message, headers=error.headers)
+    kind = "application/xml" if xml else "application/json"
+    body = error.xml() if xml else error.json()
+    return web.Response(status=error.status, body=body, content_type=kind, charset="UTF-8", headers=error.headers)
+
+
+class Front:
+    """One server's requests."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sessions = Sessions(store)
+        self._faults = Faults()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer any request."""
+        path = "/"
+        try:
+            path, query = split_target(request.raw_path)
+            return await self._answer(request, path, query)
+        except errors.GcsError as error:
+            return _error(error, xml=not routes.is_json(path))
+        except (ConnectionReset, BodyBroken):
+            reset(request)
+        except StreamBroken:
+            if request.transport is not None:
+                request.transport.close()
+        except ConnectionError:
+            pass  # nobody is there to be told
+        except Exception:
+            LOG.exception("%s %s", request.method, request.raw_path)
+            return _error(errors.backend(), xml=not routes.is_json(path))
+        return web.Response(status=503)
+
+    async def _answer(self, request: web.BaseRequest, path: str, query: dict[str, str]) -> web.StreamResponse:
+        method = request.headers.get("X-HTTP-Method-Override", request.method).upper()
+        if path == "/" and method in {"GET", "HEAD"}:
+            return web.Response(text="OK")
+        call = Call(request, self._store, self._sessions, self._faults, path, query)
+        if path.startswith("/retry_test"):
+            return await self._retry_test(call, method)
+        route = routes.find(method, path, query)
+        call.armed = self._faults.plan(route.method, request.headers)
+        self._before(call)
+        response = await route.handler(call, *route.arguments)
+        return await self._after(call, response)
+
+    async def _retry_test(self, call: Call, method: str) -> web.StreamResponse:
+        test_id = call.path.removeprefix("/retry_test").strip("/")
+        if method == "POST" and not test_id:
+            return call.answer(self._faults.create(await call.json_body(required=True)).resource())
+        if method == "GET" and call.path == "/retry_tests":
+            return call.answer({"retry_test": self._faults.list()})
+        if method == "GET" and test_id:
+            return call.answer(self._faults.get(test_id).resource())
+        if method == "DELETE" and test_id:
+            self._faults.delete(test_id)
+            return web.Response(text=f"Deleted {test_id}")
+        raise errors.not_spoken(f"{method} {call.path}")
+
+    def _before(self, call: Call) -> None:
+        """Let faults happen that need no answer of the call itself."""
+        armed = call.fault("error", "reset", "redirect", "expect-token")
+        if armed is None:
+            return
+        fault = armed.fault
+        if fault.kind == "expect-token":
+            if f"routing_token={fault.text}" in call.request.headers.get("x-goog-request-params", "").split("&"):
+                armed.fire()
+            return
+        armed.fire()
+        if fault.kind == "reset":
+            raise ConnectionReset
+        if fault.kind == "redirect":
+            mark = "&" if "?" in call.request.raw_path else "?"
+            handle = "&handle=1" if fault.amount else ""
+            where = f"{call.base}{call.request.raw_path}{mark}routing_token={fault.text}{handle}"
+            raise errors.GcsError(307, "redirect", "Redirected on request", headers={"Location": where})
+        raise errors.GcsError(
+            fault.code, _REASONS.get(fault.code, "backendError"), f"Retry Test: Caused a {fault.code}"
+        )
+
+    async def _after(self, call: Call, response: web.StreamResponse) -> web.StreamResponse:
+        """Let faults happen to a finished answer."""
+        armed = call.fault("after-commit", "final-chunk", "broken-stream")
+        if armed is None or armed.fired or response.prepared or not isinstance(response, web.Response):
+            return response
+        fault = armed.fault
+        if fault.kind in {"after-commit", "final-chunk"} and not call.committed:
+            return response
+        if fault.kind == "after-commit":
+            armed.fire()
+            if fault.code:
+                raise errors.GcsError(fault.code, "backendError", f"Retry Test: Caused a {fault.code} after the commit")
+            raise ConnectionReset
+        return await _cut(call, armed, response)
+
+
+_REASONS = {
+    400: "invalid", 401: "required", 403: "forbidden", 404: "notFound", 408: "requestTimeout", 412: "conditionNotMet",
+    429: "rateLimitExceeded", 500: "internalError",
+}  # fmt: skip
+
+
+async def _cut(call: Call, armed: Armed, response: web.Response) -> web.StreamResponse:
+    """Send the beginning of an answer, then no more."""
+    body = response.body if isinstance(response.body, bytes) else b""
+    if len(body) <= armed.fault.amount:
+        return response
+    armed.fire()
+    cut = web.StreamResponse(status=response.status, headers=response.headers)
+    cut.content_length = len(body)
+    await cut.prepare(call.request)
+    await cut.write(body[: armed.fault.amount])
+    raise StreamBroken
+
+
+async def start(store: Store, host: str, port: int) -> tuple[web.ServerRunner, str]:
+    """Begin to answer; return what to clean up, and the URL."""
+    server = _Server(
+        Front(store).handle, access_log=None, read_bufsize=READ_BUFFER, auto_decompress=False, max_line_size=32 << 10,
+        max_field_size=32 << 10, logger=LOG,
+    )  # fmt: skip
+    runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN)
+    await runner.setup()
+    await web.TCPSite(runner, host, port, backlog=512).start()
+    address = runner.addresses[0]
+    name = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return runner, f"http://{name}:{address[1]}"
+
+
+class GcsServer:
+    """A GCS server over a folder, in a thread of its own; use it in a `with`.
+
+    Where `bucket` is given the folder is that one bucket, with objects at `<folder>/<key>`; otherwise each bucket is a
+    folder in it, with objects at `<folder>/<bucket>/<key>`. Loopback and a free port unless told otherwise.
+    `one_write_a_second` makes it refuse (429) more than one write a second of one name, as GCS does.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        bucket: str | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        one_write_a_second: bool = False,
+    ) -> None:
+        self.folder = Path(folder)
+        self.bucket = bucket
+        self.url = ""
+        self._where = host, port
+        self._one_write_a_second = one_write_a_second
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+
+    def start(self) -> Self:
+        """Begin to answer; returns when `url` does.
+
+        Raises:
+            RuntimeError: another server works in this folder.
+            OSError: the port is taken, or the folder cannot be written to.
+        """
+        started: Future[str] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="gcs-server", daemon=True)
+        self._thread.start()
+        self.url = started.result()
+        return self
+
+    def stop(self) -> None:
+        """Answer no more, and let go of the folder."""
+        if self._thread is None or self._loop is None or self._stopped is None:
+            return
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+        self._thread = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run(self, started: Future[str]) -> None:
+        try:
+            asyncio.run(self._serve(started))
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    async def _serve(self, started: Future[str]) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        await serve(self.folder, self.bucket, self._where, self._one_write_a_second, started.set_result, self._stopped)
+
+
+async def serve(  # noqa: PLR0913, PLR0917 - what a server consists of
+    folder: Path,
+    bucket: str | None,
+    where: tuple[str, int],
+    one_write_a_second: bool,  # noqa: FBT001 - passed on as it came
+    ready: Any,
+    stopped: asyncio.Event,
+) -> None:
+    """Answer requests until `stopped`; `ready` is called with the URL."""
+    store = Store(folder, bucket, one_write_a_second=one_write_a_second)
+    try:
+        runner, url = await start(store, *where)
+        try:
+            ready(url)
+            await stopped.wait()
+        finally:
+            await runner.cleanup()
+    finally:
+        store.close()

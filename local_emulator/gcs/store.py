@@ -1,0 +1,317 @@
+"""The objects behind the HTTP server: durable, one commit point, and equal to what a person sees in the folder."""
+# os functions cost a tenth of pathlib's, and these run for every request
+# ruff: noqa: PTH103, PTH118, PTH120
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import queue
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from local_emulator.gcs import attributes, blobs, database, errors, layout, writes
+from local_emulator.gcs.conditions import Conditions
+from local_emulator.gcs.natural import Natural
+from local_emulator.gcs.resources import Bucket, Stored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local_emulator.gcs.blobs import Blob
+    from local_emulator.gcs.database import Op, Transaction
+
+T = TypeVar("T")
+THREADS = 6
+
+
+class Store:
+    """Buckets and objects in one folder; used by one server at a time, which a lock file sees to."""
+
+    def __init__(self, folder: Path, bucket: str | None, *, one_write_a_second: bool) -> None:
+        if bucket is not None:
+            layout.check_bucket_name(bucket)
+        self.layout = layout.Layout(folder, bucket)
+        self._lock = _only_one(os.path.join(self.layout.state, "lock"))
+        self.natural = Natural(self.layout)
+        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gcs")
+        self.pace = writes.Pace(always=one_write_a_second)
+        self._path = os.path.join(self.layout.state, "objects.sqlite")
+        self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._buckets: dict[str, Bucket] = {}
+        self.committer = database.Committer(database.connect(self._path), self.natural)
+        self.committer.repair()
+        self.committer.start()
+        if bucket is not None:
+            self.committer.submit(_make_bucket(bucket, {}, if_absent=True)).result()
+
+    def close(self) -> None:
+        """Finish what was begun, and let go of the folder."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        while not self._readers.empty():
+            self._readers.get().close()
+        self.committer.stop()
+        os.close(self._lock)
+
+    async def run(self, work: Callable[..., T], *args: Any) -> T:
+        """Do blocking work beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work, *args)
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Ask the database beside the event loop."""
+        return await self.run(self._read, query)
+
+    def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection = self._readers.get_nowait()
+        except queue.Empty:
+            connection = database.connect(self._path)
+        try:
+            return query(connection)
+        finally:
+            self._readers.put(connection)
+
+    async def commit(self, op: Op[T]) -> T:
+        """Run an operation; its result is durable, and the folder shows it.
+
+        It is not abandoned when the caller goes away: what was submitted happens.
+        """
+        while True:
+            try:
+                return await asyncio.wrap_future(self.committer.submit(op))
+            except errors.Stale as stale:
+                await self.look_again(stale.bucket, stale.name)
+
+    async def commit_small(self, data: bytes, checked: Callable[[Blob], Op[T]]) -> T:
+        """Store a small body and run the operation that `checked` makes of it: one wait for both.
+
+        Whatever fails, the body leaves nothing behind.
+        """
+        future: Future[T] = Future()
+        names: list[Blob] = []
+
+        def work() -> None:
+            try:
+                names.append(blobs.write_small(self.layout, data))
+                self.committer.submit(checked(names[0]), future)
+            except BaseException as error:  # noqa: BLE001 - the caller is told, whatever it is
+                future.set_exception(error)
+
+        self.pool.submit(work)
+        try:
+            try:
+                return await asyncio.shield(asyncio.wrap_future(future))
+            except errors.Stale as stale:
+                await self.look_again(stale.bucket, stale.name)
+                return await self.commit(checked(names[0]))
+        except Exception:
+            self.natural.discard([blob.name for blob in names])
+            raise
+
+    async def look_again(self, bucket: str, name: str) -> None:
+        """Take over what a person did to a natural file: a new generation, or a delete."""
+        try:
+            await asyncio.wrap_future(self.committer.submit(lambda tx: tx.live(bucket, name)))
+        except errors.Stale:
+            adopted = await self.run(self.natural.adopt, bucket, name)
+            if not await asyncio.wrap_future(self.committer.submit(_take_over(bucket, name, adopted))):
+                await asyncio.sleep(0.01)  # the file is being written to; it settles soon
+
+    async def get(self, bucket: str, name: str) -> Stored | None:
+        """Return the live generation of an object."""
+
+        def look(connection: sqlite3.Connection) -> tuple[Stored | None, bool]:
+            found = database.find_object(connection, bucket, name)
+            return found, self.natural.agrees(bucket, name, found)
+
+        while True:
+            found, fresh = await self.read(look)
+            if fresh:
+                return found
+            await self.look_again(bucket, name)
+
+    async def find(self, target: writes.Target, *, reading: bool = True) -> Stored:
+        """Return an object whose conditions hold.
+
+        Raises:
+            GcsError: no such bucket or object, 412, or 304.
+        """
+        await self.bucket(target.bucket)
+        found = await self.get(target.bucket, target.name)
+        if found is None or target.generation not in {None, found.generation}:
+            raise errors.no_object(target.bucket, target.name)
+        target.conditions.check(found.generation, found.metageneration, found.etag, reading=reading)
+        return found
+
+    async def open(self, target: writes.Target, *, reading: bool = True) -> tuple[Stored, int]:
+        """Return an object and a file descriptor of its bytes, which stay the same whatever happens to the name."""
+        for _ in range(100):
+            found = await self.find(target, reading=reading)
+            try:
+                return found, os.open(self.layout.blob(found.blob), os.O_RDONLY)
+            except FileNotFoundError:
+                await asyncio.sleep(0.001)  # replaced in between
+        raise errors.backend(f"The bytes of {target.bucket}/{target.name} are lost.")
+
+    async def bucket(self, name: str) -> Bucket:
+        """Return a bucket; a folder that a person made is one.
+
+        Raises:
+            GcsError: there is none.
+        """
+        if name in self._buckets:
+            return self._buckets[name]
+        found = await self.read(lambda connection: database.find_bucket(connection, name))
+        if found is None and self.layout.bucket is None:
+            found = await self._adopt_bucket(name)
+        if found is None:
+            raise errors.no_bucket()
+        self._buckets[name] = found
+        return found
+
+    async def _adopt_bucket(self, name: str) -> Bucket | None:
+        try:
+            layout.check_bucket_name(name)
+        except errors.GcsError:
+            return None
+        if name not in await self.run(self.natural.bucket_names):
+            return None
+        return await self.commit(_make_bucket(name, {}, if_absent=True))
+
+    async def buckets(self) -> list[Bucket]:
+        """Return all buckets, by name."""
+        for name in await self.run(self.natural.bucket_names):
+            try:
+                await self.bucket(name)
+            except errors.GcsError:
+                continue
+        rows = await self.read(lambda c: c.execute("SELECT name FROM buckets ORDER BY name").fetchall())
+        return [await self.bucket(row[0]) for row in rows]
+
+    async def make_bucket(self, name: str, said: attributes.Attributes) -> Bucket:
+        """Make a bucket and its folder."""
+        if self.layout.bucket not in {None, name}:
+            raise errors.not_spoken(f"other buckets: this folder is the one bucket {self.layout.bucket}")
+        bucket = await self.commit(_make_bucket(name, said, if_absent=False))
+        await self.run(lambda: os.makedirs(self.layout.bucket_root(name), exist_ok=True))
+        return bucket
+
+    async def change_bucket(
+        self, name: str, change: Callable[[Bucket], attributes.Attributes], conditions: Conditions
+    ) -> Bucket:
+        """Change a bucket's attributes on its conditions."""
+        await self.bucket(name)
+
+        def op(tx: Transaction) -> Bucket:
+            old = writes.bucket_of(tx, name)
+            conditions.check(0, old.metageneration, "")
+            return _save(tx, replace(old, metageneration=old.metageneration + 1, attributes=change(old)))
+
+        self._buckets[name] = await self.commit(op)
+        return self._buckets[name]
+
+    async def drop_bucket(self, name: str, conditions: Conditions) -> None:
+        """Remove an empty bucket and its folder."""
+        await self.bucket(name)
+        if self.layout.bucket is not None:
+            raise errors.not_spoken("the deletion of the one bucket that this folder is")
+        await self.refresh(name, "")
+
+        def op(tx: Transaction) -> None:
+            conditions.check(0, writes.bucket_of(tx, name).metageneration, "")
+            one = tx.connection.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (name,)).fetchone()
+            if one or not self.natural.prune(name):
+                message = "The bucket you tried to delete is not empty."
+                raise errors.conflict(message, xml_code="BucketNotEmpty")
+            tx.connection.execute("DELETE FROM buckets WHERE name = ?", (name,))
+
+        await self.commit(op)
+        self._buckets.pop(name, None)
+
+    async def refresh(self, bucket: str, prefix: str) -> None:
+        """Take over whatever a person did to the files under a prefix."""
+
+        def stale(connection: sqlite3.Connection) -> list[str]:
+            prints = self.natural.prints(bucket, prefix)
+            query = "SELECT name, inode, mtime, size, placed FROM objects WHERE bucket = ? AND name >= ? AND name < ?"
+            names = []
+            for name, *known, placed in connection.execute(query, (bucket, prefix, successor(prefix))):
+                seen = prints.pop(name, None)
+                if seen != tuple(known) if seen else placed == database.PLACED:
+                    names.append(name)
+            return names + list(prints)
+
+        for name in await self.read(stale):
+            await self.look_again(bucket, name)
+
+
+def successor(prefix: str) -> str:
+    """Return the least text that is greater than every text with this prefix."""
+    for end in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[end]) + 1
+        if code == 0xD800:
+            code = 0xE000
+        if code <= 0x10FFFF:
+            return prefix[:end] + chr(code)
+    return "\U0010ffff" * 1025
+
+
+def _only_one(path: str) -> int:
+    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise RuntimeError(f"another GCS server works in this folder: {os.path.dirname(path)}") from error
+    return lock
+
+
+def _save(tx: Transaction, bucket: Bucket) -> Bucket:
+    values = (bucket.name, bucket.metageneration, json.dumps(bucket.attributes))
+    tx.connection.execute("INSERT OR REPLACE INTO buckets VALUES(?, ?, ?)", values)
+    return bucket
+
+
+def _make_bucket(name: str, said: attributes.Attributes, *, if_absent: bool) -> Op[Bucket]:
+    def op(tx: Transaction) -> Bucket:
+        found = database.find_bucket(tx.connection, name)
+        if found is not None:
+            if if_absent:
+                return found
+            raise errors.conflict("Your previous request to create the named bucket succeeded and you already own it.")
+        moment = attributes.now()
+        defaults = {"location": "US", "locationType": "multi-region", "storageClass": "STANDARD"}
+        return _save(tx, Bucket(name, 1, defaults | said | {"timeCreated": moment, "updated": moment}))
+
+    return op
+
+
+def _take_over(bucket: str, name: str, adopted: Blob | None) -> Op[bool]:
+    """Make the database follow a natural file; tell whether it does now."""
+
+    def op(tx: Transaction) -> bool:
+        try:
+            tx.live(bucket, name)
+        except errors.Stale:
+            found = database.find_object(tx.connection, bucket, name)
+        else:
+            return True
+        if adopted is None:
+            gone = tx.natural.fingerprint(bucket, name) is None
+            if gone and found is not None:
+                tx.drop(found)
+            return gone
+        if tx.natural.fingerprint(bucket, name) != (adopted.inode, adopted.mtime, adopted.size):
+            tx.garbage.append(adopted.name)
+            return False
+        said = attributes.new({}, writes.bucket_of(tx, bucket).attributes)
+        new = writes.made(tx, writes.Target(bucket, name), adopted, said)
+        tx.put(replace(new, placed=True), found)
+        return True
+
+    return op
