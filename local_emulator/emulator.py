@@ -1,0 +1,114 @@
+"""The emulator's life: everything up, one READY line, and a clean end within two seconds of a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn
+
+from local_emulator.clouds import Clouds, leave
+from local_emulator.console import Console
+from local_emulator.poller import Poller
+from local_emulator.rest_server import RestServer, listen
+from local_emulator.watch import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local_emulator.settings import Settings
+
+
+WAKE = 0.1
+"""Seconds. The kernel may hand a signal to any thread; the main one, which has to act on it, must wake by itself."""
+
+
+def run(settings: Settings) -> NoReturn:
+    """Run until Ctrl-C or SIGTERM, then leave the process.
+
+    Raises:
+        StartError: something could not be started; nothing runs.
+    """
+    asked = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        asked.set()
+        raise KeyboardInterrupt  # out of whatever the start is at
+
+    _on_signals(end)
+    console = Console(sys.stdout, verbose=settings.verbose)
+    sys.stdout = console
+    with ExitStack() as started:
+        with contextlib.suppress(KeyboardInterrupt):
+            console.say(_start(settings, started, console))
+            while not asked.is_set():
+                time.sleep(WAKE)
+        _on_signals(signal.SIG_IGN)
+        leave(started, 0)
+
+
+def _on_signals(action: signal.Handlers | Callable[[int, object], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, action)
+
+
+def _start(settings: Settings, started: ExitStack, console: Console) -> str:
+    """Start everything and return what is to be printed once everything answers."""
+    listener = started.enter_context(listen(settings.host, settings.port))
+    if not settings.source.exists():
+        settings.source.mkdir(parents=True)
+        console.say(f"made the folder {settings.source}")
+    if not settings.destination.exists():
+        console.say(f"made the folder {settings.destination}")
+    clouds = started.enter_context(Clouds(settings))
+    clouds.aws.wire()
+    poller = Poller(
+        clouds.aws.sqs,
+        clouds.aws.queue,
+        clouds.invoke,
+        concurrency=settings.concurrency,
+        visibility=settings.visibility,
+    )
+    poller.start()
+    started.callback(poller.stop)
+    watcher = Watcher(clouds.mirror, settings.source)
+    watcher.start()
+    started.callback(watcher.stop)
+    started.enter_context(RestServer(listener, clouds.invoke, concurrency=settings.concurrency))
+    host, port = listener.getsockname()[:2]
+    return _announcement(settings, clouds, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+
+def _announcement(settings: Settings, clouds: Clouds, rest: str) -> str:
+    ready = {
+        "rest": rest,
+        "s3": clouds.aws.url,
+        "sqs": clouds.aws.url,
+        "gcs": clouds.gcs_url,
+        "queue": clouds.aws.queue.url,
+        "dead_letter_queue": clouds.aws.dead_letter_queue.url,
+        "bucket": settings.bucket,
+        "source": str(settings.source),
+        "destination": str(settings.destination),
+    }
+    body = json.dumps({"s3_bucket": settings.bucket, "s3_key": clouds.mirror.any_key() or "source-file.csv"})
+    targets = ", ".join(dict.fromkeys(rule["Destination"]["Bucket"] for rule in settings.rules))
+    lines = [
+        f"READY {json.dumps(ready)}",
+        "",
+        f"  {settings.source}  ->  s3://{settings.bucket}  ->  handler  ->  {targets}",
+        f"  Change a file there, and look into {settings.destination}",
+        "",
+        "  Replicate one object on demand:",
+        f"    curl -X POST {rest}/v1/replicate/ -H 'Content-Type: application/json' -d {shlex.quote(body)}",
+    ]
+    if clouds.gcs_url:
+        code = f'from google.cloud import storage; print(*storage.Client().list_blobs("{settings.gcs_buckets[0]}"))'
+        lines += ["  Read the copies with any GCS client:"]
+        lines += [f"    STORAGE_EMULATOR_HOST={clouds.gcs_url} python -c {shlex.quote(code)}"]
+    return "\n".join([*lines, "", "  Ctrl-C ends it.", ""])

@@ -1,0 +1,154 @@
+"""Starting with good and bad options, and ending at a signal, whatever is going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local_emulator.process import ROOT
+from tests.e2e.support import Desk
+
+END = 2.0
+"""Seconds in which the emulator must be gone after a signal."""
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local_emulator", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def end_by(desk: Desk, number: signal.Signals) -> float:
+    """Send the signal and return the seconds until the process is gone."""
+    assert psutil.Process(desk.emulator.process.pid).children(recursive=True) == []
+    begun = time.monotonic()
+    desk.emulator.process.send_signal(number)
+    assert desk.emulator.process.wait(10) == 0
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize(("number", "target"), [(signal.SIGINT, "gcs"), (signal.SIGTERM, "folder")])
+def test_a_signal_ends_it_in_time(start: Callable[..., Desk], number: signal.Signals, target: str) -> None:
+    desk = start("--target", target)
+    for folder in (desk.source, desk.destination):
+        assert folder.is_dir()
+        assert f"made the folder {folder}" in desk.told()
+    assert end_by(desk, number) < END
+    assert "Traceback" not in desk.told()
+    for name in ("rest", "s3"):
+        socket.create_server(("127.0.0.1", int(desk.ready[name].rpartition(":")[2]))).close()
+
+
+def test_a_signal_ends_it_in_time_while_it_works(start: Callable[..., Desk]) -> None:
+    desk = start("--target", "folder", "--verbose")
+    for number in range(20):
+        (desk.source / f"{number}.bin").write_bytes(os.urandom(10 * 1024 * 1024))
+    desk.await_equal("0.bin")
+    assert end_by(desk, signal.SIGTERM) < END
+
+
+def test_a_second_signal_does_no_harm(start: Callable[..., Desk]) -> None:
+    desk = start("--target", "folder")
+    for _ in range(3):
+        desk.emulator.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert desk.emulator.process.wait(END) == 0
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = command("--source", str(tmp_path / "s"), "--destination", str(tmp_path / "d"), "--port", str(port))
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        f"local_emulator: cannot listen on 127.0.0.1:{port}: Address already in use (--port 0 takes a free one)"
+    ]
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source", "{tmp}/a", "--destination", "{tmp}/a/b"], "must not lie inside one another"),
+        (["--source", "{tmp}/a/b", "--destination", "{tmp}/a"], "must not lie inside one another"),
+        (["--source", "{tmp}/a", "--destination", "{tmp}/a"], "must not lie inside one another"),
+        (["--source", "{tmp}/file", "--destination", "{tmp}/a"], "is not a folder"),
+        (["--bucket", "No_Bucket"], "is not a bucket name"),
+        (["--port", "70000"], "is not a port"),
+        (["--visibility", "0"], "is less than 1"),
+        (["--target", "azure"], "invalid choice"),
+        (["--rules", "{tmp}/none.json"], "No such file"),
+        (["--rules", "{tmp}/file"], "not JSON"),
+        (["--rules", "{tmp}/object.json"], "a JSON list of rules was expected"),
+        (["--rules", "{tmp}/lacking.json"], "rule 1 lacks"),
+        (["invoke", "{tmp}/none.json"], "No such file"),
+        (["invoke", "{tmp}/file"], "not JSON"),
+        (["invoke", "{tmp}/list.json"], "an event is a JSON object"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "file").write_bytes(b"not json")
+    (tmp_path / "object.json").write_text("{}")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "lacking.json").write_text('[{"Source": {"Bucket": "dummy"}}]')
+    ended = command(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert ended.returncode == 2
+    assert message in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_rules_that_the_handler_refuses_end_the_start_with_every_fault(tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text(
+        json.dumps(
+            [{"Source": {"Bucket": "dummy"}, "Destination": {"Bucket": tmp_path.as_uri()}, "Priority": "x", "Typo": 1}]
+        )
+    )
+    ended = command(
+        *("--rules", str(tmp_path / "rules.json"), "--port", "0"),
+        *("--source", str(tmp_path / "s"), "--destination", str(tmp_path / "d")),
+    )
+    assert ended.returncode == 1
+    assert "Priority" in ended.stderr
+    assert "Typo" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_rules_of_ones_own_are_followed(start: Callable[..., Desk], tmp_path: Path) -> None:
+    rules = [
+        {
+            "ID": name,
+            "Source": {"Bucket": "mine"},
+            "Destination": {"Bucket": url},
+            "Filter": {"Prefix": f"{name}/"},
+        }
+        for name, url in (("logs", "gs://log-copies/from-s3"), ("data", "gs://data-copies"))
+    ]
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    desk = start("--rules", str(tmp_path / "rules.json"))
+    assert desk.ready["bucket"] == "mine"
+    for key in ("logs/1.log", "data/2.csv"):
+        (desk.source / key).parent.mkdir()
+        (desk.source / key).write_bytes(key.encode())
+    for copy in ("log-copies/from-s3/logs/1.log", "data-copies/data/2.csv"):
+        desk.await_there(copy)
+
+
+def test_help_shows_examples() -> None:
+    shown = command("--help")
+    assert shown.returncode == 0
+    assert "python -m local_emulator invoke events/s3-put.json" in shown.stdout
