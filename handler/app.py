@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,16 +12,19 @@ import boto3
 from botocore.config import Config
 
 from handler import config, events, observe
-from handler.adapters.queue import DeadLetterQueue
+from handler.adapters.queue import DeadLetterQueue, PartsQueue
 from handler.adapters.s3 import S3Source
 from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
-from handler.model import Change
+from handler.model import Change, Part
+from handler.parts import Parts
 from handler.ports import Destination, Source
 from handler.replicator import Replicator, Result, Work, coalesce
 
 MARGIN = 5.0
 """Seconds before the deadline at which nothing new is begun."""
+STREAMS = 4
+"""Spans of large objects copied at once."""
 
 
 class Context(Protocol):
@@ -62,14 +66,21 @@ class Service:
         self._gcs = cache(self._connect_gcs)
         self._s3 = boto3.client("s3", config=clients)
         self._observer = observe.Observer(settings.metrics_namespace)
-        self._dead_letters = (
-            DeadLetterQueue(boto3.client("sqs", config=clients), settings.dead_letter_queue)
-            if settings.dead_letter_queue
-            else None
-        )
+        self._sqs = cache(partial(boto3.client, "sqs", config=clients))
+        self._dead_letters = settings.dead_letter_queue and DeadLetterQueue(self._sqs(), settings.dead_letter_queue)
         self.replicator = Replicator(
-            settings.by_source, source=self._source, destination=self._destination, concurrency=settings.concurrency
+            settings.by_source,
+            source=self._source,
+            destination=self._destination,
+            concurrency=settings.concurrency,
+            parts=Parts(ThreadPoolExecutor(STREAMS, "part"), huge=settings.huge, send=self._sender()),
         )
+
+    def _sender(self) -> Callable[[Sequence[Part]], None] | None:
+        if not self._settings.parts_queue:
+            return None
+        queue = PartsQueue(self._sqs(), self._settings.parts_queue)
+        return lambda parts: queue.send([events.part_message(part) for part in parts])
 
     def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - the shape of Replicator's factory
         return S3Source(self._s3, bucket, with_tags=with_tags)
@@ -97,7 +108,7 @@ class Service:
         """Replicate what an event tells of, and answer as its trigger wants."""
         batch = events.parse(event)
         work = coalesce((change, delivery.receives > 1) for delivery in batch.deliveries for change in delivery.changes)
-        results = {(result.work.bucket, result.work.key): result for result in self._run(work)}
+        results = {result.work.place: result for result in self._run(work)}
         verdicts = [_verdict(delivery, results) for delivery in batch.deliveries]
         if batch.trigger is Trigger.BATCH_OPERATIONS:
             return _task_results(event, batch, verdicts)
@@ -119,7 +130,7 @@ class Service:
             observe.ignored(what)
         if not errors:
             return True
-        if errors[0].retryable or self._dead_letters is None:
+        if errors[0].retryable or not self._dead_letters:
             return False
         try:
             self._dead_letters.park(delivery.raw, errors[0])
@@ -154,11 +165,11 @@ class Deadline:
         return self.left() > 0
 
 
-def _verdict(delivery: Delivery, results: dict[tuple[str, str], Result]) -> list[ReplicationError]:
+def _verdict(delivery: Delivery, results: Mapping[tuple[str, str, Part | None], Result]) -> list[ReplicationError]:
     """All that went wrong with a delivery, what is worth another try first."""
     errors: list[ReplicationError] = [Malformed(fault) for fault in delivery.faults]
     for change in delivery.changes:
-        errors += results[change.bucket, change.key].errors
+        errors += results[change.place].errors
     return sorted(errors, key=lambda error: not error.retryable)
 
 

@@ -6,16 +6,21 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from handler.model import Rule
+from handler.model import TIB, Rule
+from handler.parts import HUGE, LARGE
 
 CONCURRENCY = 16
 NAMESPACE = "CrossCloudReplicator"
 _FIELDS = {"ID", "Priority", "Status", "Filter", "Prefix", "DeleteMarkerReplication", "Destination", "Source"}
 _SOURCE_FIELDS = {"Bucket"}
 _DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags"}
+_NO_PART: Mapping[str, Any] = {}
+"""Stands for a part of a rule that is not there."""
+_FEDERATION_FIELDS = ("audience", "subject_token_type", "token_url")
 _GCS_CLASSES = {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"}
 
 
@@ -37,8 +42,13 @@ class Settings:
     """CONCURRENCY: keys worked on at once by one function instance."""
     dead_letter_queue: str | None = None
     """DEAD_LETTER_QUEUE_URL: where hopeless messages are parked at once. Unset: the queue's own redrive policy."""
+    parts_queue: str | None = None
+    """PARTS_QUEUE_URL: where the parts of huge objects are handed to other invocations. Unset: this one copies all."""
+    huge: int = HUGE
+    """FAN_OUT_THRESHOLD: bytes from which on an object is huge."""
     gcp_credentials: str = ""
-    """GCP_CREDENTIALS: workload identity federation's configuration, or a file's path. Unset: Google's defaults."""
+    """GCP_CREDENTIALS: workload identity federation's configuration as JSON, which the variable may also be the path
+    of. Unset: Google's defaults."""
     metrics_namespace: str = NAMESPACE
     """METRICS_NAMESPACE, of CloudWatch."""
     by_source: Mapping[str, tuple[Rule, ...]] = field(init=False)
@@ -65,14 +75,19 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         rules = rules_of(text, faults)
     else:
         faults.append("REPLICATION_RULES is not set: give a JSON list of rules")
-    concurrency = _number(environment.get("CONCURRENCY", ""), faults)
+    concurrency = _number(environment.get("CONCURRENCY", ""), "CONCURRENCY", CONCURRENCY, range(1, 1001), faults)
+    sizes = range(LARGE, 5 * TIB + 1)
+    huge = _number(environment.get("FAN_OUT_THRESHOLD", ""), "FAN_OUT_THRESHOLD", HUGE, sizes, faults)
+    credentials = _federation(environment.get("GCP_CREDENTIALS", "").strip(), faults)
     if faults:
         raise ConfigurationError(faults)
     return Settings(
         rules=rules,
         concurrency=concurrency,
         dead_letter_queue=environment.get("DEAD_LETTER_QUEUE_URL") or None,
-        gcp_credentials=environment.get("GCP_CREDENTIALS", ""),
+        parts_queue=environment.get("PARTS_QUEUE_URL") or None,
+        huge=huge,
+        gcp_credentials=credentials,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
     )
 
@@ -147,17 +162,17 @@ class _RuleReader:
     def _part(self, rule: Mapping[str, Any], name: str, *, required: bool = False) -> Mapping[str, Any]:
         part = rule.get(name)
         if part is None and not required:
-            return {}
+            return _NO_PART
         if not isinstance(part, Mapping):
             self._fault(name, "is missing" if part is None else f"must be an object, not {_kind(part)}")
-            return {}
+            return _NO_PART
         return part
 
     def _text(self, part: Mapping[str, Any], name: str, place: str = "", *, default: str | None = None) -> str:
         value = part.get(name, default)
         if isinstance(value, str) and value:
             return value
-        if part or not place:  # the part's own absence is a fault already
+        if part is not _NO_PART:  # its own absence is a fault already
             self._fault(place + name, "is missing" if value is None else "must be text that is not empty")
         return ""
 
@@ -208,7 +223,10 @@ class _RuleReader:
         text = self._text(destination, "Bucket", "Destination.")
         if not text:
             return "", ""
-        url = urlsplit(text)
+        try:
+            url = urlsplit(text)
+        except ValueError:  # brackets that are no IPv6 address
+            url = urlsplit("")
         if url.scheme == "gs" and url.netloc and not url.query and not url.fragment:
             prefix = url.path.strip("/")
             return f"gs://{url.netloc}", f"{prefix}/" if prefix else ""
@@ -239,16 +257,38 @@ class _RuleReader:
         return classes
 
 
-def _number(text: str, faults: list[str]) -> int:
+def _number(text: str, name: str, default: int, allowed: range, faults: list[str]) -> int:
     if not text:
-        return CONCURRENCY
-    if text.isdecimal() and 1 <= int(text) <= 1000:
+        return default
+    if text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) in allowed:
         return int(text)
-    faults.append(f"CONCURRENCY must be a number from 1 to 1000, not {text!r}")
-    return CONCURRENCY
+    faults.append(f"{name} must be a number from {allowed[0]} to {allowed[-1]}, not {text!r}")
+    return default
 
 
 def _kind(value: object) -> str:
     """What JSON calls it."""
     kinds: dict[type, str] = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")
+
+
+def _federation(text: str, faults: list[str]) -> str:
+    """Return the JSON of a workload identity federation, out of its file where a path is given. Quotes nothing of it.
+
+    https://cloud.google.com/iam/docs/workload-identity-federation-with-other-clouds
+    """
+    if not text:
+        return ""
+    try:
+        text = text if text.startswith("{") else Path(text).read_text()
+        document = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else type(error).__name__
+        faults.append(f"GCP_CREDENTIALS must be JSON or the path of a file that has it: {why}")
+        return ""
+    if not isinstance(document, dict) or document.get("type") != "external_account":
+        faults.append('GCP_CREDENTIALS must be the configuration of a federation, {"type": "external_account", ...}')
+        return ""
+    missing = [name for name in _FEDERATION_FIELDS if not isinstance(document.get(name), str) or not document[name]]
+    faults += [f"GCP_CREDENTIALS: {name} is missing" for name in missing]
+    return text

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from handler.errors import Refused
-from handler.model import Original, Replica, Rule, Stamp
+from handler.model import TIB, Original, Replica, Rule, Stamp
 
 PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
@@ -18,14 +18,18 @@ CHECK = PROVENANCE + "check"
 EXPIRES = "s3-expires"
 TAG = "s3-tag-"
 RESERVED = (PROVENANCE, EXPIRES, TAG)
+LARGEST = 5 * TIB
+"""The largest object GCS has; S3's are larger."""
 
 
 def stamp_of(original: Original, rule: Rule) -> Stamp:
     """Return everything but the bytes that a replica of `original` carries under `rule`.
 
     Raises:
-        Refused: the object's own metadata uses a name that is kept for the replica's.
+        Refused: the object's own metadata uses a name that is kept for the replica's, or it is too large for any.
     """
+    if original.size > LARGEST:
+        raise Refused(f"{original.key!r} has {original.size} bytes, GCS holds up to 5 TiB", code="SrcObjectTooLarge")
     clash = next((name for name in original.user_metadata if name.startswith(RESERVED)), None)
     if clash:
         raise Refused(

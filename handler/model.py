@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -152,6 +152,52 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of work on a large copy: which state of which object, where to, and which part of it."""
+
+    bucket: str
+    key: str
+    destination: str
+    """The rule's: `gs://bucket`."""
+    name: str
+    """The copy's."""
+    etag: str
+    version_id: str | None
+    last_modified: str
+    """ISO 8601."""
+    size: int
+    index: int | None = None
+    """Counted from 0; None is the whole."""
+
+    @classmethod
+    def of(cls, original: Original, rule: Rule, name: str) -> Part:
+        """The whole of a copy."""
+        return cls(
+            bucket=rule.source,
+            key=original.key,
+            destination=rule.destination,
+            name=name,
+            etag=original.etag,
+            version_id=original.version_id,
+            last_modified=original.last_modified.isoformat(),
+            size=original.size,
+        )
+
+    def at(self, index: int) -> Part:
+        """The same, for one part."""
+        return replace(self, index=index)
+
+    @property
+    def state(self) -> tuple[str, str | None, str, int]:
+        """Which state of the object it is of."""
+        return self.etag, self.version_id, self.last_modified, self.size
+
+    def is_of(self, original: Original) -> bool:
+        """Whether the object still is in that state."""
+        return self.state == (original.etag, original.version_id, original.last_modified.isoformat(), original.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """A hint that a key changed. Nothing in it is believed but the bucket and the key."""
 
@@ -162,6 +208,13 @@ class Change:
     time: datetime | None = None
     size: int | None = None
     """Bytes, for a created object, where the event says so."""
+    part: Part | None = None
+    """Set where it is no change but a part of a large copy that another invocation handed over."""
+
+    @property
+    def place(self) -> tuple[str, str, Part | None]:
+        """What is to be worked on: changes of one place are one piece of work."""
+        return self.bucket, self.key, self.part
 
     @property
     def created(self) -> bool:

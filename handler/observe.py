@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from handler.errors import ReplicationError
-from handler.reconcile import Outcome
+from handler.reconcile import IN_PARTS, Outcome
 from handler.replicator import Result
 
 logger = Logger(service="replicator", log_uncaught_exceptions=False)
@@ -33,7 +33,7 @@ class Observer:
             for outcome in result.outcomes:
                 logger.info(outcome.done, extra=_line(result, lag) | _of(outcome))
             for error in result.errors:
-                log = logger.warning if error.retryable else logger.error
+                log = logger.info if error.code == IN_PARTS else logger.warning if error.retryable else logger.error
                 cause = error.__cause__ if error.code == "Unforeseen" else None
                 log(str(error), extra=_line(result, lag) | {"outcome": "failed", "code": error.code}, exc_info=cause)
         self._measure(results, now)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from handler.model import Generation, Original, Replica, Span, Stamp
 
@@ -76,13 +76,17 @@ class Destination(Protocol):
         """
 
 
+@runtime_checkable
 class Composer(Destination, Protocol):
     """A destination that can join objects it holds without moving their bytes."""
 
     def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
-        """Store the concatenation of 1 to 32 objects as `key`, if `key` still is at `expect`; the parts remain.
+        """Store the concatenation of 1 to 32 objects as `key`, if `key` still is at `expect`, and remove the parts.
 
         Raises:
             Moved: `key` is at another generation.
             NotFound: a part does not exist.
         """
+
+    def list(self, prefix: str) -> Mapping[str, Replica]:
+        """Return all objects whose names begin with `prefix`, by name, as they are now."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
-from handler.model import ABSENT, SMALL, Generation, Original, Replica, Rule, Stamp
-from handler.ports import Destination, Reader, Source
+from handler.model import ABSENT, SMALL, Generation, Original, Part, Replica, Rule, Stamp
+from handler.parts import Job, Parts, staging_of, sweep
+from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import check_of
 
+IN_PARTS = "InParts"
+"""Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""
 TURNS = 12
 """Looks at one key before it is left to a later delivery: it is being written faster than it can be copied."""
 
@@ -23,6 +26,8 @@ class Action(StrEnum):
     PUT = "put"
     PATCH = "patch"
     DELETE = "delete"
+    HAND_OVER = "hand over"
+    """Never decided on: a put whose parts others are to finish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class Route:
     source: Source
     destination: Destination
     rules: tuple[Rule, ...]
+    parts: Parts | None = None
+    """How large objects are copied; None: in one stream like all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,8 @@ def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...])
         return _decide_removal(replica, rules[0])
     rule = next((rule for rule in rules if rule.matches(original)), None)
     if rule is None:
-        return Decision(Action.NOTHING, "excluded: the tags are not those the rule asks for", rules[0])
+        names = " and ".join(repr(rule.id) for rule in rules)
+        return Decision(Action.NOTHING, f"excluded by {names}: the tags are not those asked for", rules[0])
     stamp = mapping.stamp_of(original, rule)
     if mapping.is_equal(original, replica, stamp):
         return Decision(Action.NOTHING, "equal", rule, stamp)
@@ -97,7 +105,13 @@ def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...])
 
 
 def reconcile(
-    route: Route, key: str, *, guess_absent: bool = False, go_on: Callable[[], bool] = lambda: True
+    route: Route,
+    key: str,
+    *,
+    guess_absent: bool = False,
+    again: bool = False,
+    part: Part | None = None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Make the replica of `key` equal to its original, and return only after a last look has shown it to be.
 
@@ -110,12 +124,15 @@ def reconcile(
         key: the source's key.
         guess_absent: begin as if the destination had been seen empty (design: the fast path). A wrong guess costs a
             refused write, never a wrong one.
+        again: the event was delivered before, and may have left staged parts behind.
+        part: one part of a large copy, which is all that is to be done; nothing once the object is in another state.
         go_on: asked before each turn; False when there is no time left for another.
 
     Raises:
         Refused, Unavailable, Corrupt: as the adapters do. Nothing is half done: the key can be tried again.
+        Unavailable: with the code `IN_PARTS` where others are copying it, or time ran out.
     """
-    loop = _Loop(route, key)
+    loop = _Loop(route, key, part, go_on, in_parts=again or part is not None)
     if guess_absent:
         loop.try_absent()
     for _ in range(TURNS):
@@ -129,9 +146,11 @@ def reconcile(
 class _Loop:
     """One key's turns: what is known of the destination, and what was done so far."""
 
-    def __init__(self, route: Route, key: str) -> None:
+    def __init__(self, route: Route, key: str, part: Part | None, go_on: Callable[[], bool], *, in_parts: bool) -> None:
         self.route = route
         self.key = key
+        self.part = part
+        self.go_on = go_on
         self.name = route.rules[0].destination_key(key)
         self.replica: Replica | None = None
         self.original: Original | None = None
@@ -139,6 +158,7 @@ class _Loop:
         self.actions: list[Action] = []
         self.bytes = 0
         self.check = ""
+        self.in_parts = in_parts
 
     def try_absent(self) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
@@ -153,17 +173,52 @@ class _Loop:
             self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
 
     def turn(self) -> bool:
-        """Look once and act on it; True where the look found nothing left to do."""
+        """Look once and act on it; True where nothing is left to do, or nothing that is this loop's."""
         if self.replica is None:
             self.replica = self.route.destination.head(self.name)
+        staged = self._staged()
         self.original = self.route.source.head(self.key)
-        self.decision = decide(self.original, self.replica, self.route.rules)
+        self.decision = self._decide(self.original, self.replica)
+        if self.decision.action is Action.NOTHING:
+            sweep(self.route.destination, self._unneeded(staged))
+            return True
         try:
             self.replica = self._act(self.decision, self.original, self.replica)
         except Moved:
             self.replica = None
+        return self._is_handed_over()
+
+    def _is_handed_over(self) -> bool:
+        """Whether others go on; a part's worker looks once more, for they may have finished while it copied."""
+        if Action.HAND_OVER not in self.actions:
             return False
-        return self.decision.action is Action.NOTHING
+        if self.part is None:
+            raise Unavailable(f"{self.key!r} is being copied in parts", code=IN_PARTS)
+        self.replica = None
+        return self.actions.count(Action.HAND_OVER) > 1
+
+    def _decide(self, original: Original | None, replica: Replica) -> Decision:
+        if self.part is not None and (original is None or not self.part.is_of(original)):
+            return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
+        return decide(original, replica, self.route.rules)
+
+    def _staged(self) -> Mapping[str, Replica]:
+        """List the parts that are staged for this name, if there may be any, before the source is looked at."""
+        destination = self.route.destination
+        if not self.in_parts or not self.route.parts or not isinstance(destination, Composer):
+            return {}
+        return destination.list(staging_of(self.name))
+
+    def _unneeded(self, staged: Mapping[str, Replica]) -> Mapping[str, Replica]:
+        """Of the staged parts, those to sweep once nothing is left to do.
+
+        Being listed before that look at the source, they are of the state it found, which needs none, or of older ones.
+        Only a part's worker whose own state is over may see a newer one's.
+        """
+        if self.part is None or not self.route.parts or (self.original and self.part.is_of(self.original)):
+            return staged
+        prefix = self.route.parts.plan(self.part).prefix
+        return {name: replica for name, replica in staged.items() if name.startswith(prefix)}
 
     def _act(self, decision: Decision, original: Original | None, replica: Replica) -> Replica:
         destination, expect = self.route.destination, replica.generation
@@ -174,13 +229,30 @@ class _Loop:
             case Action.PATCH if original is not None:
                 self.check = mapping.standing_check(original, replica)
                 replica = destination.patch(self.name, mapping.with_check(decision.stamp, self.check), expect=expect)
-            case Action.PUT:
-                with self.route.source.open(self.key, at=original) as body:
-                    return self._put(body, decision.stamp, expect)
-            case _:
-                return replica
+            case Action.PUT if original is not None:
+                return self._copy(original, decision, expect)
         self.actions.append(decision.action)
         return replica
+
+    def _copy(self, original: Original, decision: Decision, expect: Generation) -> Replica:
+        destination, parts = self.route.destination, self.route.parts
+        if parts and parts.take(original) and isinstance(destination, Composer):
+            return self._copy_in_parts(parts, destination, original, decision, expect)
+        with self.route.source.open(self.key, at=original) as body:
+            return self._put(body, decision.stamp, expect)
+
+    def _copy_in_parts(
+        self, parts: Parts, destination: Composer, original: Original, decision: Decision, expect: Generation
+    ) -> Replica:
+        self.in_parts = True
+        work = self.part or Part.of(original, decision.rule, self.name)
+        job = Job(source=self.route.source, destination=destination, original=original, plan=parts.plan(work))
+        self.check = f"{job.algorithm} of spans" if job.algorithm else "none"
+        stamp = mapping.with_check(decision.stamp, self.check)
+        replica = parts.put(job, work, stamp, expect=expect, go_on=self.go_on)
+        self.actions.append(Action.PUT if replica else Action.HAND_OVER)
+        self.bytes += original.size if replica else 0
+        return replica or Replica()
 
     def _put(self, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
         check = check_of(body.original)

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import groupby
-from operator import attrgetter
 
 from handler.errors import Refused, ReplicationError, Unavailable
-from handler.model import SMALL, Change, Rule
+from handler.model import SMALL, Change, Part, Rule
+from handler.parts import Parts
 from handler.ports import Destination, Source
 from handler.reconcile import Outcome, Route, reconcile
 
@@ -26,14 +25,27 @@ class Work:
     redelivered: bool = False
 
     @property
+    def place(self) -> tuple[str, str, Part | None]:
+        """See `Change.place`."""
+        return self.changes[-1].place
+
+    @property
+    def part(self) -> Part | None:
+        """Set where it is one part of a large copy."""
+        return self.changes[-1].part
+
+    @property
     def size(self) -> int:
         """Bytes, as far as the events tell."""
         return self.changes[-1].size or 0
 
     @property
     def guess_absent(self) -> bool:
-        """Whether the replica is likely absent: the first word of one small new object."""
-        if len(self.changes) != 1 or self.redelivered:
+        """Whether the replica is likely absent: the first word of one small new object.
+
+        A copy may be of an object onto itself, for its metadata; then no byte is to move.
+        """
+        if len(self.changes) != 1 or self.redelivered or self.changes[0].event.endswith(":Copy"):
             return False
         return self.changes[0].created and self.changes[0].size is not None and self.changes[0].size <= SMALL
 
@@ -60,6 +72,7 @@ class Replicator:
         source: makes the source of a bucket; the flag asks for tags.
         destination: makes the destination of a location.
         concurrency: keys worked on at once.
+        parts: how large objects are copied; None: in one stream like all others.
     """
 
     def __init__(
@@ -69,8 +82,10 @@ class Replicator:
         source: Callable[[str, bool], Source],
         destination: Callable[[str], Destination],
         concurrency: int,
+        parts: Parts | None = None,
     ) -> None:
         self._rules = rules
+        self._parts = parts
         self._source = cache(source)
         self._destination = cache(destination)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="replicate")
@@ -94,44 +109,53 @@ class Replicator:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         with _collected(errors):
-            for route in self._routes(work.bucket, work.key):
+            for route in self._routes(work):
                 with _collected(errors):
-                    outcomes.append(reconcile(route, work.key, guess_absent=work.guess_absent, go_on=go_on))
+                    outcome = reconcile(
+                        route,
+                        work.key,
+                        guess_absent=work.guess_absent,
+                        again=work.redelivered,
+                        part=work.part,
+                        go_on=go_on,
+                    )
+                    outcomes.append(outcome)
         return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
 
-    def _routes(self, bucket: str, key: str) -> list[Route]:
+    def _routes(self, work: Work) -> list[Route]:
         """One route for each name the object goes to; rules that share a name compete by priority."""
-        if bucket not in self._rules:
-            raise Refused(f"no rule has the source bucket {bucket!r}", code="SrcBucketReplicationConfigMissing")
+        if work.bucket not in self._rules:
+            raise Refused(f"no rule has the source bucket {work.bucket!r}", code="SrcBucketReplicationConfigMissing")
         by_name: dict[tuple[str, str], list[Rule]] = {}
-        for rule in self._rules[bucket]:
-            if rule.covers(key):
-                by_name.setdefault((rule.destination, rule.destination_key(key)), []).append(rule)
+        for rule in self._rules[work.bucket]:
+            if rule.covers(work.key):
+                by_name.setdefault((rule.destination, rule.destination_key(work.key)), []).append(rule)
         covering = [rule for rules in by_name.values() for rule in rules]
-        source = self._source(bucket, any(rule.tags or rule.replicate_tags for rule in covering))
+        source = self._source(work.bucket, any(rule.tags or rule.replicate_tags for rule in covering))
         return [
-            Route(source=source, destination=self._destination(location), rules=tuple(rules))
-            for (location, _), rules in by_name.items()
+            Route(source=source, destination=self._destination(location), rules=tuple(rules), parts=self._parts)
+            for (location, name), rules in by_name.items()
+            if work.part is None or (work.part.destination, work.part.name) == (location, name)
         ]
 
 
 def coalesce(changes: Iterable[tuple[Change, bool]]) -> list[Work]:
-    """Gather changes of one key into one piece of work.
+    """Gather changes of one place into one piece of work.
 
     Args:
         changes: each with whether it was delivered before.
     """
-    place = attrgetter("bucket", "key")
-    ordered = sorted(changes, key=lambda item: place(item[0]))
+    found: dict[tuple[str, str, Part | None], list[tuple[Change, bool]]] = {}
+    for change, again in changes:
+        found.setdefault(change.place, []).append((change, again))
     return [
         Work(
             bucket=bucket,
             key=key,
-            changes=tuple(change for change, _ in found),
-            redelivered=any(again for _, again in found),
+            changes=tuple(change for change, _ in group),
+            redelivered=any(again for _, again in group),
         )
-        for (bucket, key), group in groupby(ordered, key=lambda item: place(item[0]))
-        for found in [list(group)]
+        for (bucket, key, _), group in found.items()
     ]
 
 

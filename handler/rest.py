@@ -28,7 +28,11 @@ def answer(event: dict[str, Any], context: Any, *, allows: Callable[[str], bool]
     app = APIGatewayRestResolver() if by_rest_api else APIGatewayHttpResolver()
 
     def post() -> Response[str]:
-        return _replicate(app.current_event.decoded_body, allows, replicate)
+        try:
+            body = app.current_event.decoded_body
+        except ValueError:
+            return _response(400, {"error": "Invalid input", "detail": "the body is not base64 of UTF-8 text"})
+        return _replicate(body, allows, replicate)
 
     def other() -> Response[str]:
         return _response(405, {"error": "Only POST allowed"}, {"Allow": "POST"})

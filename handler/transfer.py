@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import google_crc32c
@@ -60,6 +61,50 @@ class CheckedReader:
             if self._left == 0:
                 self._check.verify(self.original.key)
         return data
+
+
+MERGED = ("CRC32C", "CRC64NVME", "CRC32")
+"""Checksums of a whole that follow from those of its spans."""
+_MODELS = {"CRC32C": "CRC32C", "CRC64NVME": "CRC64-NVME", "CRC32": "CRC32"}
+
+
+def merge(algorithm: str, spans: Sequence[tuple[str, int]]) -> str:
+    """Return the base64 checksum of a whole out of its spans' (base64 checksum, bytes), one of `MERGED`."""
+    import anycrc  # only large objects need it
+
+    model = anycrc.Model(_MODELS[algorithm])
+    values = [(base64.b64decode(value), size) for value, size in spans]
+    first, width = int.from_bytes(values[0][0], "big"), len(values[0][0])
+    whole = reduce(
+        lambda left, right: model.combine(left, int.from_bytes(right[0], "big"), right[1]), values[1:], first
+    )
+    return base64.b64encode(whole.to_bytes(width, "big")).decode()
+
+
+class HashedReader:
+    """A reader that computes the checksum of what it hands out.
+
+    Args:
+        body: what is read.
+        algorithm: one of `MERGED`; None for none.
+    """
+
+    def __init__(self, body: Reader, algorithm: str | None) -> None:
+        self.original, self.size = body.original, body.size
+        self._body = body
+        self._hash = _HASHES[algorithm]() if algorithm else None
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes; see `Reader`."""
+        data = self._body.read(size)
+        if self._hash:
+            self._hash.update(data)
+        return data
+
+    @property
+    def checksum(self) -> str:
+        """Of all that was read so far, as base64; "" where no algorithm was asked for."""
+        return base64.b64encode(self._hash.digest()).decode() if self._hash else ""
 
 
 @dataclass(frozen=True, slots=True)

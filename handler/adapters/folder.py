@@ -65,11 +65,12 @@ class FolderDestination:
 
     def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
         """Write beside, fsync, then rename under the key's lock, if `key` still is at `expect`; see `Destination`."""
-        with _translated(f"write {key!r}"):
+        watched = _Watched(body)
+        with _translated(f"write {key!r}", watched):
             self._prepare()
             self._expect(key, expect)  # sooner than after the whole body
             with self._temporary() as file:
-                crc32c, md5 = copy(body, file)
+                crc32c, md5 = copy(watched, file)
                 os.fsync(file.fileno())
                 with self._lock(key):
                     found = self._expect(key, expect)
@@ -116,7 +117,7 @@ class FolderDestination:
                 if found is None:
                     raise AssertionError("a file that is at a generation is there")
                 found.path.unlink()
-                _sync_folder(found.path.parent)
+                _sync_nearest(found.path.parent)
                 self._record_path(key).unlink(missing_ok=True)
                 self._prune(found.path.parent)
 
@@ -137,7 +138,7 @@ class FolderDestination:
                     return self._describe(key, path, status)
         return None
 
-    def _describe(self, key: str, path: Path, status: os.stat_result) -> _Found:
+    def _describe(self, key: str, path: Path, status: os.stat_result) -> _Found | None:
         identity = _identity(status)
         try:
             record = json.loads(self._record_path(key).read_text())
@@ -146,6 +147,8 @@ class FolderDestination:
         if entry := record.get("files", {}).get(identity):
             return _Found(path, identity, replica_of(entry))
         crc32c, md5 = checksums(path)
+        if _identity(path.lstat()) != identity:  # replaced, and its record with it, while it was looked at
+            return self._find(key)
         foreign = Replica(
             generation=Generation(status.st_mtime_ns, 1), size=status.st_size, crc32c=crc32c, md5=md5, stamp=Stamp()
         )
@@ -245,16 +248,35 @@ class FolderDestination:
         if self._case_blind is None:
             if not self._state.is_dir():
                 return False  # nothing is there yet
-            self._case_blind = (self._root / STATE.upper()).exists()
+            shouted = self._root / STATE.upper()
+            self._case_blind = shouted.exists() and shouted.samefile(self._state)
         return self._case_blind
 
 
+class _Watched:
+    """A reader whose own errors are known from the disk's."""
+
+    def __init__(self, body: Reader) -> None:
+        self.original, self.size = body.original, body.size
+        self.failure: BaseException | None = None
+        self._body = body
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._body.read(size)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Turn every OSError into one of ours. Total: what it does not know is Unavailable."""
+def _translated(what: str, body: _Watched | None = None) -> Iterator[None]:
+    """Turn every OSError but the body's into one of ours. Total: what it does not know is Unavailable."""
     try:
         yield
     except OSError as error:
+        if body is not None and error is body.failure:
+            raise
         message = f"cannot {what}: {error.strerror or error}"
         if error.errno in _DENIED:
             raise Refused(message, code="DstPutObjectNotPermitted") from error
@@ -278,6 +300,14 @@ def _later_than(generation: int) -> int:
 
 def _entry(found: _Found | None) -> dict[str, Replica]:
     return {found.identity: found.replica} if found else {}
+
+
+def _sync_nearest(folder: Path) -> None:
+    """Sync the folder, or what it was in: as empty it may be removed by now, and a file in its place."""
+    try:
+        _sync_folder(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        _sync_nearest(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

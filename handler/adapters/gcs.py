@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import google_crc32c
-from google.api_core.exceptions import NotFound as NotFoundByGoogle
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
@@ -35,12 +35,21 @@ class GcsDestination:
         client: as `gcs_client.connect` makes it.
         bucket: its name.
         time_left: seconds until the work must be done; retries do not go beyond.
+        sleep: waits that many seconds before a part of a large body is sent again.
     """
 
-    def __init__(self, client: storage.Client, bucket: str, *, time_left: Callable[[], float] = lambda: 600.0) -> None:
+    def __init__(
+        self,
+        client: storage.Client,
+        bucket: str,
+        *,
+        time_left: Callable[[], float] = lambda: 600.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._client = client
         self._bucket = client.bucket(bucket)
         self._time_left = time_left
+        self._sleep = sleep
 
     def head(self, key: str) -> Replica:
         """Return what is at `key`, by one metadata read."""
@@ -73,7 +82,7 @@ class GcsDestination:
         if expect == ABSENT:
             raise Moved(f"{key!r}: nothing to patch")
         condition = {"if_generation_match": expect.number, "if_metageneration_match": expect.metageneration}
-        with translated(f"patch {key!r}"), _absence_is_moved(key):
+        with _absence_is_moved(key), translated(f"patch {key!r}"):
             blob = self._bucket.blob(key)
             blob.reload(**condition, **self._patience())  # which names a PATCH must null
             if stamp.storage_class not in {None, blob.storage_class}:
@@ -88,22 +97,31 @@ class GcsDestination:
         """Delete, if `key` still is at `expect`; see `Destination`."""
         if expect == ABSENT or _forbidden(key):
             raise Moved(f"{key!r}: nothing to delete")
-        with translated(f"delete {key!r}"), _absence_is_moved(key):
+        with _absence_is_moved(key), translated(f"delete {key!r}"):
             self._bucket.blob(key).delete(
                 if_generation_match=expect.number, if_metageneration_match=expect.metageneration, **self._patience()
             )
 
     def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
-        """Join 1 to 32 objects of the bucket; see `Composer`."""
+        """Join 1 to 32 objects of the bucket, which go for good: soft delete does not keep them; see `Composer`."""
         _require_storable(key, 0, stamp)
         if not 1 <= len(parts) <= MOST_PARTS:
             raise ValueError(f"{len(parts)} parts: GCS composes 1 to {MOST_PARTS}")
         blob = self._blob(key, stamp)
         with translated(f"compose {key!r}"):
             blob.compose(
-                [self._bucket.blob(part) for part in parts], if_generation_match=expect.number, **self._patience()
+                [self._bucket.blob(part) for part in parts],
+                if_generation_match=expect.number,
+                delete_source_objects=True,
+                **self._patience(),
             )
             return _replica(blob)
+
+    def list(self, prefix: str) -> dict[str, Replica]:
+        """Return all objects whose names begin with `prefix`; one request for each 1,000; see `Composer`."""
+        with translated(f"list {prefix!r}"):
+            blobs = self._client.list_blobs(self._bucket, prefix=prefix, **self._patience())
+            return {blob.name: _replica(blob) for blob in blobs}
 
     def _put_at_once(self, blob: storage.Blob, data: bytes, md5: str | None, expect: Generation) -> Replica:
         """One POST. The checksums go along: GCS stores nothing that differs from what left S3."""
@@ -131,15 +149,17 @@ class GcsDestination:
         )
         if answer.status_code != 200:
             raise of_response(answer, "start of an upload session")
-        session = ResumableSession(http, answer.headers["Location"], body.size, time_left=self._time_left)
-        resource = session.send(body)
+        session = ResumableSession(
+            http, answer.headers["Location"], body.size, time_left=self._time_left, sleep=self._sleep
+        )
+        resource, crc32c = session.send(body)
         stored = storage.Blob(blob.name, self._bucket)
         stored._set_properties(resource)  # noqa: SLF001 - the library's own parser of a resource
-        return self._verified(_replica(stored), blob.name, body.size, None)
+        return self._verified(_replica(stored), blob.name, body.size, crc32c)
 
-    def _verified(self, stored: Replica, key: str, size: int, crc32c: str | None) -> Replica:
+    def _verified(self, stored: Replica, key: str, size: int, crc32c: str) -> Replica:
         """Take back, on its own generation, what a server stored otherwise than it was told to."""
-        if stored.size == size and crc32c in {None, stored.crc32c}:
+        if (stored.size, stored.crc32c) == (size, crc32c):
             return stored
         self.delete(key, expect=stored.generation)
         raise Corrupt(f"{key!r}: GCS stored {stored.size} bytes, crc32c {stored.crc32c}; sent {size}, {crc32c}")
@@ -177,9 +197,7 @@ def _absence_is_moved(key: str) -> Iterator[None]:
     """A change of what was there and is gone lost a race."""
     try:
         yield
-    except NotFoundByGoogle as error:
-        if error.message and "bucket" in error.message.lower():
-            raise
+    except NotFound as error:
         raise Moved(f"{key!r} is gone") from error
 
 

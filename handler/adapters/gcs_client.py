@@ -68,5 +68,5 @@ class _Boto3Supplier(aws.AwsSecurityCredentialsSupplier):
 
     def get_aws_region(self, context: object, request: object) -> str:
         if not self._session.region_name:
-            raise RefreshError("boto3 finds no AWS region: set AWS_REGION")
+            raise RefreshError("boto3 finds no AWS region: set AWS_DEFAULT_REGION")
         return str(self._session.region_name)

@@ -15,7 +15,8 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 
 _HASH_MISMATCH = re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL)
-_NO_BUCKET = re.compile(r"bucket does not exist", re.IGNORECASE)
+_NO_BUCKET = re.compile(r"The specified bucket does not exist\.?", re.IGNORECASE)
+_SESSION = re.compile(r"upload_id=[\w%.~-]+")
 _BUSY_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
 _FORBIDDEN = {
     "retentionPolicyNotMet": "DstObjectRetained",
@@ -52,18 +53,24 @@ def translate(error: Exception, what: str) -> ReplicationError:  # noqa: PLR0911
     match error:
         case DataCorruption():
             return Corrupt(f"{what}: {error}")
-        case RetryError(cause=GoogleAPICallError() as cause):
+        case RetryError(cause=Exception() as cause):
             return translate(cause, what)
+        case GoogleAPICallError(response=requests.Response() as response):
+            return of_response(response, what)
         case GoogleAPICallError(code=code) if code is not None:
-            reasons = [item["reason"] for item in error.errors if isinstance(item, Mapping) and "reason" in item]
-            return of_status(int(code), reasons, error.message or "", what)
-        case InvalidResponse() if isinstance(error.response, requests.Response):
-            return of_response(error.response, what)
+            return of_status(int(code), [], error.message or "", what)
+        case InvalidResponse(response=requests.Response() as response):
+            return of_response(response, what)
         case GoogleAuthError():
-            return Unavailable(f"{what}: {type(error).__name__}: {error}", code="DstCredentials")
+            return Unavailable(_text(error, what), code="DstCredentials")
         case requests.RequestException():
-            return Unavailable(f"{what}: {type(error).__name__}: {error}", code="DstUnreachable")
-    return Unavailable(f"{what}: {type(error).__name__}: {error}", code="DstUnknown")
+            return Unavailable(_text(error, what), code="DstUnreachable")
+    return Unavailable(_text(error, what), code="DstUnknown")
+
+
+def _text(error: Exception, what: str) -> str:
+    """Say what happened. A session's address is left out of it: whoever has that may write."""
+    return f"{what}: {type(error).__name__}: {_SESSION.sub('upload_id=...', str(error))}"
 
 
 def of_response(response: requests.Response, what: str) -> ReplicationError:
@@ -84,7 +91,7 @@ def of_status(status: int, reasons: list[str], message: str, what: str) -> Repli
     text = f"{what}: GCS says {status} {', '.join(reasons)}: {message}"
     if status == 400 and _HASH_MISMATCH.search(message):
         return Corrupt(text)
-    if status == 404 and _NO_BUCKET.search(message):
+    if status == 404 and _NO_BUCKET.fullmatch(message):
         return Refused(text, code="DstBucketNotFound")
     if status == 403:
         if _BUSY_REASONS.intersection(reasons):

@@ -60,28 +60,30 @@ class ResumableSession:
         self._time_left = time_left
         self._sleep = sleep
 
-    def send(self, body: Reader) -> Mapping[str, Any]:
-        """Send the whole body and return the object's resource; give the session up where that fails.
+    def send(self, body: Reader) -> tuple[Mapping[str, Any], str]:
+        """Send the whole body; return the object's resource, and the CRC32C of what was sent.
 
-        Memory: one chunk, besides what the reader holds.
+        Where that fails the session is given up. Memory: one chunk, besides what the reader holds.
 
         Raises:
             Moved: the condition that the session was opened with failed at its end.
             Whatever the reader raises.
         """
-        checksum, offset = google_crc32c.Checksum(), 0
+        checksum, offset, crc32c, resource = google_crc32c.Checksum(), 0, "", None
         try:
             for piece in pieces(body, CHUNK):
+                self._wait(0)
                 checksum.update(piece)
+                crc32c = base64.b64encode(checksum.digest()).decode()
                 last = offset + len(piece) == self._size
-                resource = self._send(piece, offset, base64.b64encode(checksum.digest()).decode() if last else None)
+                resource = self._send(piece, offset, crc32c if last else None)
                 offset += len(piece)
         except BaseException:
             self._cancel()
             raise
         if resource is None:
             raise Unavailable("the upload session ended without an object", code="DstSessionGone")
-        return resource
+        return resource, crc32c
 
     def _send(self, piece: bytes, offset: int, crc32c: str | None) -> Mapping[str, Any] | None:
         """Send one piece, however often it takes; return the resource once the object is whole."""
@@ -108,16 +110,18 @@ class ResumableSession:
     def _try(
         self, piece: bytes, start: int, skip: int, crc32c: str | None
     ) -> tuple[requests.Response | None, ReplicationError | None]:
-        """Put the rest of a piece; where that fails, ask the session what it has. The error is for when all do."""
+        """Put the rest of a piece; where that fails, ask the session what it has. The error is for when all do.
+
+        The question has the checksum too: where all bytes are there, it may be what makes an object of them.
+        """
         end = start + len(piece) - skip
-        headers = {"Content-Range": f"bytes {start}-{end - 1}/{self._size}"}
-        if crc32c:
-            headers["x-goog-hash"] = f"crc32c={crc32c}"
-        answer, failure = self._put(piece[skip:] if skip else piece, headers)
+        checksum = {"x-goog-hash": f"crc32c={crc32c}"} if crc32c else {}
+        whole = {"Content-Range": f"bytes {start}-{end - 1}/{self._size}"}
+        answer, failure = self._put(piece[skip:] if skip else piece, whole | checksum)
         if failure is None:
             return answer, None
         self._wait(0)
-        answer, still = self._put(b"", {"Content-Range": f"bytes */{self._size}"})
+        answer, still = self._put(b"", {"Content-Range": f"bytes */{self._size}"} | checksum)
         return answer, still or failure
 
     def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[requests.Response | None, ReplicationError | None]:
@@ -133,6 +137,8 @@ class ResumableSession:
             return answer, None
         if answer.status_code in _TRANSIENT:
             return None, of_response(answer, what)
+        if answer.status_code in {404, 410}:
+            raise Unavailable(f"{what}: GCS no longer knows the session", code="DstSessionGone")
         raise of_response(answer, what)
 
     def _wait(self, fruitless: int) -> None:

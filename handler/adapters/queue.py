@@ -1,7 +1,8 @@
-"""The dead-letter queue: where what can never succeed is parked at once, with its reason."""
+"""The queues that are written to: for what can never succeed, with its reason, and for parts of large copies."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 _DETAIL_MAX = 1024
+_BATCH = 10
 
 
 class DeadLetterQueue:
@@ -39,6 +41,32 @@ class DeadLetterQueue:
             )
         except (ClientError, BotoCoreError) as error:
             raise Unavailable(f"cannot park a message: {error}", code="DeadLetterQueueUnavailable") from error
+
+
+class PartsQueue:
+    """An SQS queue of parts that any invocation may copy."""
+
+    def __init__(self, client: SQSClient, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send(self, messages: Sequence[str]) -> None:
+        """Send them all, ten at a time.
+
+        Raises:
+            Unavailable: the queue did not take them all; those it took are worked on, and may come again.
+        """
+        for start in range(0, len(messages), _BATCH):
+            entries = [
+                {"Id": str(number), "MessageBody": message}
+                for number, message in enumerate(messages[start : start + _BATCH])
+            ]
+            try:
+                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type] # a plain dict is one
+            except (ClientError, BotoCoreError) as error:
+                raise Unavailable(f"cannot hand parts over: {error}", code="PartsQueueUnavailable") from error
+            if answer.get("Failed"):
+                raise Unavailable(f"cannot hand parts over: {answer['Failed']}", code="PartsQueueUnavailable")
 
 
 def _printable(text: str) -> str:

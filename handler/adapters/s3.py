@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RESUMES = 4
 """Times in a row that a broken read is taken up again without a byte having come."""
+LOOKS = 3
+"""Times that a look is begun anew as the object changed between its requests."""
 
 _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 _ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
@@ -80,6 +82,12 @@ class S3Source:
 
     def head(self, key: str) -> Original | None:
         """Return the current state of `key`, None where there is none; see `Source`."""
+        for _ in range(LOOKS):
+            with suppress(Moved):  # replaced or deleted before a second request, for its tags or for a reason
+                return self._head(key)
+        raise Unavailable(f"{key!r} changed {LOOKS} times while it was looked at", code="SrcKeyTooHot")
+
+    def _head(self, key: str) -> Original | None:
         try:
             answer = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
         except ClientError as error:
@@ -99,18 +107,23 @@ class S3Source:
         """Read `key` in the state `at`, or as it is where `at` is None; see `Source`."""
         body, answer = self._get(key, at, span)
         try:
-            now = self._original(key, answer) if at is None or span is None else at
+            original = self._state(key, answer, at, span)
         except BaseException:
             body.close()
             raise
-        if at is not None and not at.same_state(now):
-            body.close()
-            raise Moved(f"{key!r} is another state by now")
-        original = self._with_part_size(at or now) if span is None else at or now
         whole = span or Span(0, original.size)
         stream = _ResumingStream(body, whole, lambda rest: self._get(key, original, rest)[0], self._sleep)
         with closing(stream):
             yield CheckedReader(stream, original, span)
+
+    def _state(self, key: str, answer: Mapping[str, Any], at: Original | None, span: Span | None) -> Original:
+        """The state that a GET reads, which is to be `at` where that is given."""
+        if at is not None and span is not None:
+            return at
+        now = self._original(key, answer)
+        if at is not None and not at.same_state(now):
+            raise Moved(f"{key!r} is another state by now")
+        return self._with_part_size(at or now) if span is None else now
 
     def _get(self, key: str, at: Original | None, span: Span | None) -> tuple[StreamingBody, Mapping[str, Any]]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "ChecksumMode": "ENABLED"}
@@ -162,22 +175,30 @@ class S3Source:
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def _with_part_size(self, original: Original) -> Original:
-        """Ask for the size of the first part, where only that makes the object's bytes verifiable.
+        """Ask for the sizes of the first and the last part, where only those make the object's bytes verifiable.
 
-        All parts but the last are taken to be of that size, which their number must bear out.
+        Parts need not be of one size. They are taken to be where their number, the first and the last bear it out.
         """
         if original.checksums or original.md5 or not original.composites:
             return original
-        try:
-            part = self._client.head_object(
-                Bucket=self._bucket, Key=original.key, PartNumber=1, IfMatch=f'"{original.etag}"', **_version(original)
-            )
-        except (ClientError, *_BROKEN) as error:
-            raise _translate(error, f"HEAD part 1 of {original.key!r}") from error
-        size, count = part["ContentLength"], part.get("PartsCount", 0)
-        if size and count == -(-original.size // size) == int(original.etag.rpartition("-")[2] or 0):
+        size, count = self._part(original, 1)
+        last = original.size - (count - 1) * size
+        even = 0 < last <= size and count == int(original.etag.rpartition("-")[2] or 0)
+        if even and (count == 1 or self._part(original, count) == (last, count)):
             return replace(original, part_size=size)
         return original
+
+    def _part(self, original: Original, number: int) -> tuple[int, int]:
+        """The size of one part, and how many there are; 0 of each where that is no longer to be learnt."""
+        try:
+            part = self._client.head_object(
+                Bucket=self._bucket, Key=original.key, PartNumber=number, **_version(original)
+            )
+        except (ClientError, *_BROKEN) as error:
+            raise _translate(error, f"HEAD part {number} of {original.key!r}") from error
+        if part["ETag"].strip('"') != original.etag:
+            return 0, 0
+        return part["ContentLength"], part.get("PartsCount", 0)
 
     def _require_bucket(self) -> None:
         """Make sure, once, that a 404 is the key's and not the bucket's: HEAD does not say, and deletes hang on it."""

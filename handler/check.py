@@ -1,0 +1,182 @@
+"""Tries each permission that replication needs, on both sides, and says in one table which is missing.
+
+    python -m handler.check                    with the variables and credentials of this shell
+    python -m handler.check --function NAME    with the deployed function's own (template.yaml's CheckFunction)
+
+In the source nothing is written. In the destination an empty object comes and goes, under `.replicator-check/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from handler import config
+from handler.model import Rule
+
+_PROBE = ".replicator-check/"
+_CLIENTS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
+_MISSING_OBJECT = {"NoSuchKey", "NoSuchVersion", "404"}
+"""What S3 says of a key that is not there only to those who may read it."""
+
+
+class Row(NamedTuple):
+    """One permission on one resource: "ok", "MISSING" (denied), "FAILED" (something else is wrong) or "not tried"."""
+
+    result: str
+    where: str
+    permission: str
+    detail: str = ""
+
+
+def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
+    """Answer with the table; `{"dead_letters": true}` also parks a test message, which sets off its alarm."""
+    rows = list(check(config.load(), dead_letters=bool(event.get("dead_letters"))))
+    ok = all(row.result in {"ok", "not tried"} for row in rows)
+    return {"ok": ok, "rows": [row._asdict() for row in rows], "table": table(rows)}
+
+
+def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[Row]:
+    """Try everything that the rules and queues need."""
+    rules = [rule for of_bucket in settings.by_source.values() for rule in of_bucket]
+    s3 = boto3.client("s3", config=_CLIENTS)
+    for rule in {(rule.source, rule.prefix): rule for rule in rules}.values():
+        yield from _source(s3, rule)
+    yield from _queue(settings.dead_letter_queue, send=dead_letters)
+    places = {(rule.destination, rule.destination_prefix): rule for rule in rules}
+    yield from _destinations(settings.gcp_credentials, list(places.values()))
+
+
+def _source(s3: Any, rule: Rule) -> Iterator[Row]:
+    where = f"s3://{rule.source}/{rule.prefix}"
+    missing = {"Bucket": rule.source, "Key": f"{rule.prefix}{_PROBE}{uuid.uuid4()}"}
+    yield _try(where, "s3:ListBucket", lambda: s3.head_bucket(Bucket=rule.source))
+    yield _try(where, "s3:GetObject", lambda: s3.get_object(**missing))
+    yield _try(where, "s3:GetObjectVersion", lambda: s3.get_object(**missing, VersionId="null"))
+    yield _try(where, "s3:GetObjectTagging", lambda: s3.get_object_tagging(**missing))
+    yield Row("not tried", where, "kms:Decrypt", "only an object that is encrypted with the key can tell")
+
+
+def _queue(url: str | None, *, send: bool) -> Iterator[Row]:
+    if not url:
+        yield Row("not tried", "dead-letter queue", "sqs:SendMessage", "DEAD_LETTER_QUEUE_URL is not set")
+    elif not send:
+        yield Row("not tried", url, "sqs:SendMessage", "a test message would set off the alarm; ask for it")
+    else:
+        body = json.dumps({"Service": "handler.check", "Event": "s3:TestEvent"})
+        sqs = boto3.client("sqs", config=_CLIENTS)
+        yield _try(url, "sqs:SendMessage", lambda: sqs.send_message(QueueUrl=url, MessageBody=body))
+
+
+def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
+    buckets = [rule for rule in rules if rule.destination.startswith("gs://")]
+    for rule in rules:
+        if rule not in buckets:
+            yield Row("not tried", rule.destination, "write", "a folder")
+    if not buckets:
+        return
+    from google.auth.transport.requests import Request
+
+    from handler.adapters.gcs_client import connect
+
+    try:
+        client = connect(credentials)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the operator wants to know
+        yield Row("FAILED", "Google", "credentials", _detail(error))
+        return
+    if credentials:
+        row = _try("Google", "exchange of AWS credentials", lambda: client._credentials.refresh(Request()))  # noqa: SLF001 - it has no other way
+        yield row
+        if row.result != "ok":
+            return
+    for rule in buckets:
+        yield from _bucket(client, rule)
+
+
+def _bucket(client: Any, rule: Rule) -> Iterator[Row]:
+    """Make, read, change, list and delete an object, as replication does: each on condition."""
+    bucket = client.bucket(rule.destination.removeprefix("gs://"))
+    blob = bucket.blob(f"{rule.destination_prefix}{_PROBE}{uuid.uuid4()}")
+    where = f"{rule.destination}/{rule.destination_prefix}"
+    once = {"timeout": 10, "retry": None}
+    created = _try(
+        where,
+        "storage.objects.create",
+        lambda: blob.upload_from_string(b"", checksum="crc32c", if_generation_match=0, **once),
+    )
+    yield created
+    yield _try(where, "storage.objects.list", lambda: list(bucket.list_blobs(prefix=blob.name, max_results=1, **once)))
+    if created.result != "ok":
+        for name in ("get", "update", "delete"):
+            yield Row("not tried", where, f"storage.objects.{name}", "there is nothing to try it on")
+        return
+    generation = {"if_generation_match": blob.generation}
+    yield _try(where, "storage.objects.get", lambda: blob.reload(**generation, **once))
+    blob.metadata = {"replicator-check": "patched"}
+    yield _try(where, "storage.objects.update", lambda: blob.patch(**generation, **once))
+    yield _try(where, "storage.objects.delete", lambda: blob.delete(**generation, **once))
+
+
+def _try(where: str, permission: str, call: Callable[[], object]) -> Row:
+    try:
+        call()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING_OBJECT and permission.startswith("s3:GetObject"):
+            return Row("ok", where, permission)
+        denied = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        return Row("MISSING" if denied else "FAILED", where, permission, _detail(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the operator wants to know
+        denied = getattr(error, "code", None) in {401, 403}
+        return Row("MISSING" if denied else "FAILED", where, permission, _detail(error))
+    return Row("ok", where, permission)
+
+
+def _detail(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def table(rows: list[Row]) -> str:
+    """Lay the rows out for a terminal."""
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+    )
+
+
+def _remote(function: str, *, dead_letters: bool) -> dict[str, Any]:
+    payload = json.dumps({"dead_letters": dead_letters})
+    answer = boto3.client("lambda").invoke(FunctionName=function, Payload=payload)
+    result: dict[str, Any] = json.load(answer["Payload"])
+    if "FunctionError" in answer:
+        raise config.ConfigurationError([str(result.get("errorMessage"))])
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program: 0 where nothing is missing, 1 where something is, 2 where it cannot be tried."""
+    parser = argparse.ArgumentParser(prog="python -m handler.check", description=__doc__.partition("\n")[0])
+    parser.add_argument("--function", metavar="NAME", help="the deployed check function, to try with its own role")
+    parser.add_argument("--dead-letters", action="store_true", help="park a test message too; its alarm goes off")
+    options = parser.parse_args(arguments)
+    try:
+        if options.function:
+            result = _remote(options.function, dead_letters=options.dead_letters)
+        else:
+            result = lambda_handler({"dead_letters": options.dead_letters}, None)
+    except (config.ConfigurationError, ClientError, BotoCoreError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{result['table']}\n")
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
