@@ -8,19 +8,30 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from handler.model import ABSENT, Generation
-from tests.proof.world import ACKNOWLEDGED, FAILED, Call, Copy, History, Knowledge, Seen
+from tests.proof.world import ACKNOWLEDGED, FAILED, FOREIGN, KEY, Call, Copy, History, Knowledge, Seen
 
 
 class World(NamedTuple):
     """One state of everything; the budgets say what may still go wrong."""
 
     changes: int
-    copy: Copy | None
+    objects: tuple[tuple[str, Copy], ...]
+    """At the destination, by name."""
     workers: tuple[int, ...]
     generations: int
     duplicates: int
     crashes: int
     losses: int
+
+    def at(self, name: str) -> Copy | None:
+        """What is at a name."""
+        return next((copy for found, copy in self.objects if found == name), None)
+
+    def having(self, **changed: Copy | None) -> World:
+        """The same with other objects; None removes one."""
+        kept = {name: copy for name, copy in self.objects if name not in changed}
+        added = {name: copy for name, copy in changed.items() if copy is not None}
+        return self._replace(objects=tuple(sorted({**kept, **added}.items())))
 
 
 class Step(NamedTuple):
@@ -57,12 +68,9 @@ class Explorer:
     ends: int = field(default=0, init=False)
     fired: dict[str, int] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        self._again = self.history.place(Knowledge(guess=False))
-
     def begin(self) -> World:
         """Return the world before anything happened."""
-        foreign = Copy(self.history.foreign, -1, Generation(1, 1)) if self.history.foreign else None
+        foreign = ((KEY, Copy(self.history.foreign, FOREIGN, Generation(1, 1))),) if self.history.foreign else ()
         return World(0, foreign, (), 1, self.duplicates, self.crashes, self.losses)
 
     def exhaust(self) -> None:
@@ -131,46 +139,71 @@ class Explorer:
         known = self.history.known
         if not known[worker].seen and sum(bool(known[other].seen) for other in others.workers) >= self.at_once:
             return
+        if self._waits(worker) and not all(self._waits(other) for other in others.workers):
+            return
         call = self.history.calls[worker]
         if others.crashes and self.history.known[worker].seen:
-            again = self._with(others._replace(crashes=others.crashes - 1), self._again)
+            again = self._with(others._replace(crashes=others.crashes - 1), self._again(worker))
             yield self._fault("crash", f"worker {worker} dies, its event comes again", again)
         after, seen = self._apply(others, call, worker)
         went_on = self._with(after, self.history.learn(worker, seen))
         yield Step(f"worker {worker}: {_words(call)} -> {_answer(seen)}", went_on)
-        if others.losses and call.port in {"put", "patch", "delete"} and not seen.failed:
-            for way in ("unavailable", "moved"):  # the client gives up, or its own retry meets what it did
+        if others.losses and call.port in {"put", "patch", "delete", "compose", "send"} and not seen.failed:
+            own_retry = {"compose": "missing", "send": "unavailable"}.get(call.port, "moved")
+            for way in dict.fromkeys(("unavailable", own_retry)):  # the client gives up, or meets what it did
                 lost = self._with(after._replace(losses=after.losses - 1), self.history.learn(worker, Seen(failed=way)))
                 yield self._fault(f"lost answer, {way}", f"worker {worker}: {_words(call)} -> answer lost, {way}", lost)
 
-    def _with(self, world: World, worker: int) -> World:
-        """The world with one worker more; one that is done is gone, one that failed begins again."""
-        call = self.history.calls[worker]
-        if call == ACKNOWLEDGED:
-            return world
-        if call == FAILED:
-            worker = self._again
-        return world._replace(workers=tuple(sorted((*world.workers, worker))))
+    def _waits(self, worker: int) -> bool:
+        """Whether it is an event that was handed over as parts: hidden for so long that their workers come first."""
+        known = self.history.known[worker]
+        return self.history.queue and known.again and known.part is None and not known.seen
+
+    def _again(self, worker: int) -> int:
+        """The same delivery, made again."""
+        return self.history.place(Knowledge(guess=False, again=True, part=self.history.known[worker].part))
+
+    def _with(self, world: World, *workers: int) -> World:
+        """The world with more workers; one that is done is gone, one that failed begins again."""
+        going = list(world.workers)
+        for worker in workers:
+            call = self.history.calls[worker]
+            if call == FAILED:
+                going.append(self._again(worker))
+            elif call != ACKNOWLEDGED:
+                going.append(worker)
+        return world._replace(workers=tuple(sorted(going)))
 
     def _fault(self, kind: str, what: str, world: World) -> Step:
         self.fired[kind] = self.fired.get(kind, 0) + 1
         return Step(what, world)
 
-    def _apply(self, world: World, call: Call, worker: int) -> tuple[World, Seen]:
+    def _apply(  # noqa: PLR0911 - a table, one row a port call
+        self, world: World, call: Call, worker: int
+    ) -> tuple[World, Seen]:
         """Let a port call happen: the world after it and what the worker sees."""
-        if call.port == "source.head":
-            return world, Seen(state=world.changes)
-        if call.port == "destination.head":
-            return world, Seen(copy=world.copy)
-        if call.port == "open":
-            return world, self._opened(world, call)
+        match call.port:
+            case "source.head":
+                return world, Seen(state=world.changes)
+            case "destination.head":
+                return world, Seen(copy=world.at(call.name))
+            case "list":
+                return world, Seen(listed=tuple(pair for pair in world.objects if pair[0].startswith(call.name)))
+            case "open":
+                return world, self._opened(world, call)
+            case "send":
+                return self._with(
+                    world, *(self.history.place(Knowledge(guess=False, part=p)) for p in call.sent)
+                ), Seen()
         if call.expect is None:
             raise BrokenError("a write without a condition", self.history.name, (_words(call),))
-        actual = world.copy.generation if world.copy else ABSENT
-        if call.expect not in {actual, ANY}:
+        copy = world.at(call.name)
+        if call.expect not in {copy.generation if copy else ABSENT, ANY}:
             return world, Seen(failed="moved")
         if call.port == "delete":
-            return self._deleted(world, worker), Seen()
+            return self._deleted(world, call, worker), Seen()
+        if call.port == "compose" and not all(world.at(part) for part in call.parts):
+            return world, Seen(failed="missing")
         return self._written(world, call)
 
     def _opened(self, world: World, call: Call) -> Seen:
@@ -185,37 +218,41 @@ class Explorer:
             return Seen(state=call.at)
         return Seen(failed="moved")
 
-    def _deleted(self, world: World, worker: int) -> World:
-        copy = world.copy
+    def _deleted(self, world: World, call: Call, worker: int) -> World:
+        copy = world.at(call.name)
         if copy is None:
             raise BrokenError("a delete of nothing", self.history.name, ("delete",))
-        if copy.stamped < 0:
+        if copy.stamped == FOREIGN:
             raise BrokenError("an object of somebody else's was deleted", self.history.name, ("delete",))
         looked = max((seen.state for seen in self.history.known[worker].seen if seen.state is not None), default=0)
         if looked < copy.stamped:
             raise BrokenError("an older state deleted a newer copy", self.history.name, ("delete",))
-        return world._replace(copy=None)
+        return world.having(**{call.name: None})
 
     def _written(self, world: World, call: Call) -> tuple[World, Seen]:
-        was, state = world.copy, self.history.states[call.stamped]
+        was, state = world.at(call.name), self.history.states[max(call.stamped, 0)]
         if call.port == "patch":
             if was is None:
                 raise BrokenError("a patch of nothing", self.history.name, (_words(call),))
-            written = Copy(was.content, call.stamped, was.generation._replace(metageneration=was.generation[1] + 1))
-            generations = world.generations
+            generation = was.generation._replace(metageneration=was.generation.metageneration + 1)
+            written = Copy(was.content, call.stamped, generation)
         else:
-            generations = world.generations + 1
-            written = Copy(call.content, call.stamped, Generation(generations, 1))
-        if written.content != state.content:
+            content = "".join(copy.content for part in call.parts if (copy := world.at(part))) or call.content
+            written = Copy(content, call.stamped, Generation(world.generations + 1, 1))
+            world = world._replace(generations=world.generations + 1)
+        if call.stamped >= 0 and written.content != state.content:
             raise BrokenError("a copy mixes two states", self.history.name, (_words(call),))
         if was is not None and call.stamped < was.stamped:
             raise BrokenError("an older state replaced a newer copy", self.history.name, (_words(call),))
-        return world._replace(copy=written, generations=generations), Seen(copy=written)
+        gone: dict[str, Copy | None] = dict.fromkeys(call.parts)
+        return world.having(**gone, **{call.name: written}), Seen(copy=written)
 
     def check_end(self, world: World) -> None:
         """Check what must hold once the source is quiet and every event is acknowledged."""
         self.ends += 1
-        final, copy = self.history.states[-1], world.copy
+        final, copy = self.history.states[-1], world.at(KEY)
+        if left := [name for name, _ in world.objects if name != KEY]:
+            raise BrokenError("a staged part is left that nothing needs", self.history.name, tuple(left))
         if final.original is None:
             if copy is not None and copy.stamped >= 0:
                 raise BrokenError("a copy is left of what was deleted", self.history.name)
@@ -241,6 +278,7 @@ def _trace(came: dict[World, tuple[World, str] | None], world: World) -> tuple[s
 
 def _words(call: Call) -> str:
     details = [
+        *([call.name] if call.name not in {"", KEY} else []),
         *([repr(call.content)] if call.content else []),
         *([f"state {call.stamped}"] if call.stamped >= 0 else []),
         *([f"at state {call.at}"] if call.at is not None else []),

@@ -38,7 +38,7 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("acknowledges without the last look", "return self.decision.action is Action.NOTHING", "return True"),
+    Mutant("acknowledges without the last look", "        return self._is_handed_over()\n", "        return True\n"),
     Mutant(
         "acknowledges the fast path without the last look",
         "        loop.try_absent()\n",
@@ -49,14 +49,14 @@ MUTANTS = (
     ),
     Mutant(
         "takes a failed condition for success",
-        "        except Moved:\n            self.replica = None\n            return False",
-        "        except Moved:\n            return True",
+        "        except Moved:\n            self.replica = None\n        return",
+        "        except Moved:\n            return True\n        return",
     ),
     Mutant(
         "takes a lost answer for success",
-        "        except Moved:\n            self.replica = None\n            return False",
+        "        except Moved:\n            self.replica = None\n        return",
         "        except Unavailable:\n            return True\n"
-        "        except Moved:\n            self.replica = None\n            return False",
+        "        except Moved:\n            self.replica = None\n        return",
     ),
     Mutant(
         "puts without a condition",
@@ -78,7 +78,9 @@ MUTANTS = (
         "asks the source before the destination",
         "        if self.replica is None:\n"
         "            self.replica = self.route.destination.head(self.name)\n"
+        "        staged = self._staged()\n"
         "        self.original = self.route.source.head(self.key)\n",
+        "        staged = self._staged()\n"
         "        self.original = self.route.source.head(self.key)\n"
         "        if self.replica is None:\n"
         "            self.replica = self.route.destination.head(self.name)\n",

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from handler import mapping
-from handler.errors import Moved, ReplicationError, Unavailable
-from handler.model import Generation, Original, Replica, Rule, Span, Stamp
+from handler.errors import Moved, NotFound, ReplicationError, Unavailable
+from handler.model import Generation, Original, Part, Replica, Rule, Span, Stamp
+from handler.parts import Parts
 from handler.ports import Reader
 from handler.reconcile import Outcome, Route
 from handler.transfer import CheckedReader, pieces
@@ -28,6 +30,7 @@ KEY = "key"
 RULE = Rule(id="rule", source="bucket", destination="gs://copy", replicate_tags=True)
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
+FOREIGN, STAGED = -1, -2
 Reconcile = Callable[..., Outcome]
 """The loop's entry, real or with a deliberate fault in it."""
 
@@ -41,10 +44,11 @@ class State:
 
 
 class Copy(NamedTuple):
-    """What the destination holds: which bytes, the stamp of which source state (-1: somebody else's), where."""
+    """An object at the destination: which bytes, the stamp of which source state, at which generation."""
 
     content: str
     stamped: int
+    """`FOREIGN` for somebody else's, `STAGED` for a part of a large copy."""
     generation: Generation
 
 
@@ -52,10 +56,13 @@ class Call(NamedTuple):
     """A port call that a worker is about to make."""
 
     port: str
+    name: str = ""
     content: str = ""
-    stamped: int = -1
+    stamped: int = FOREIGN
     expect: Generation | None = None
     at: int | None = None
+    parts: tuple[str, ...] = ()
+    sent: tuple[Part, ...] = ()
 
 
 class Seen(NamedTuple):
@@ -63,6 +70,7 @@ class Seen(NamedTuple):
 
     state: int | None = None
     copy: Copy | None = None
+    listed: tuple[tuple[str, Copy], ...] = ()
     failed: str = ""
 
 
@@ -70,6 +78,8 @@ class Knowledge(NamedTuple):
     """What one delivery of an event knows: how it began, and what its port calls answered since."""
 
     guess: bool
+    again: bool = False
+    part: Part | None = None
     seen: tuple[Seen, ...] = ()
 
 
@@ -94,6 +104,8 @@ class History:
         versioned: whether old states can still be read.
         foreign: bytes that somebody else put at the destination before.
         reconcile: the loop.
+        span: bytes of a part, for objects copied in parts; 0 for none.
+        queue: whether parts are handed over rather than copied by whoever begins.
     """
 
     name: str
@@ -101,6 +113,8 @@ class History:
     reconcile: Reconcile
     versioned: bool = False
     foreign: str = ""
+    span: int = 0
+    queue: bool = False
     states: list[State] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,7 +134,8 @@ class History:
 
     def worker(self, event: int, *, first: bool) -> int:
         """Return a worker that begins on an event, delivered for the first time or again."""
-        return self.place(Knowledge(first and self.changes[event - 1].startswith("put")))
+        small = self.changes[event - 1].startswith("put") and not self.span
+        return self.place(Knowledge(first and small, again=not first))
 
     def place(self, knowledge: Knowledge) -> int:
         """Return the index of a knowledge, asking the loop what it does next where it is new."""
@@ -134,18 +149,30 @@ class History:
     def learn(self, worker: int, seen: Seen) -> int:
         """Return the worker once it has seen one answer more."""
         before = self.known[worker]
-        return self.place(Knowledge(before.guess, (*before.seen, seen)))
+        return self.place(before._replace(seen=(*before.seen, seen)))
 
     def _run(self, knowledge: Knowledge) -> Call:
         script = _Script(self, knowledge.seen)
-        route = Route(source=_Source(script), destination=_Destination(script), rules=(RULE,))
+        route = Route(
+            source=_Source(script), destination=_Destination(script), rules=(RULE,), parts=self._parts(script)
+        )
         try:
-            self.reconcile(route, KEY, guess_absent=knowledge.guess)
+            self.reconcile(route, KEY, guess_absent=knowledge.guess, again=knowledge.again, part=knowledge.part)
         except _PauseError as pause:
             return pause.call
         except ReplicationError:
             return FAILED
         return ACKNOWLEDGED
+
+    def _parts(self, script: _Script) -> Parts | None:
+        if not self.span:
+            return None
+
+        def send(parts: Sequence[Part]) -> None:
+            script.answer(Call("send", sent=tuple(parts)))
+
+        huge = 1 if self.queue else 1 << 40
+        return Parts(_Inline(), large=1, huge=huge, span=self.span, send=send if self.queue else None)
 
     def replica(self, copy: Copy | None) -> Replica:
         """The copy as `head` gives it."""
@@ -161,8 +188,8 @@ class History:
         )
 
     def stamped(self, stamp: Stamp) -> int:
-        """The number of the source state that a stamp is of."""
-        return self._stamps[_identity(stamp)]
+        """The number of the source state that a stamp is of; a part's has none."""
+        return self._stamps[_identity(stamp)] if _identity(stamp) else STAGED
 
     def _after(self, change: str, number: int) -> State:
         if change == "delete":
@@ -185,6 +212,7 @@ class History:
             user_metadata=meta,
             tags=tags,
             md5=md5(content.encode()),
+            checksums={"CRC32C": crc32c(content.encode())} if self.span else {},
         )
         return State(original, content)
 
@@ -202,6 +230,8 @@ class _Script:
             raise _PauseError(call)
         if answer.failed == "moved":
             raise Moved("scripted")
+        if answer.failed == "missing":
+            raise NotFound("scripted")
         if answer.failed:
             raise Unavailable("scripted")
         return answer
@@ -219,7 +249,8 @@ class _Source:
         state = self._state(Call("open", at=None if at is None else self._number(at)))
         if state.original is None:
             raise AssertionError("the world opened an absent object")
-        yield CheckedReader(io.BytesIO(state.content.encode()), at or state.original, span)
+        content = state.content.encode() if span is None else state.content.encode()[span.start : span.stop]
+        yield CheckedReader(io.BytesIO(content), at or state.original, span)
 
     def _state(self, call: Call) -> State:
         return self._script.history.states[self._script.answer(call).state or 0]
@@ -233,20 +264,37 @@ class _Destination:
         self._script = script
 
     def head(self, key: str) -> Replica:
-        return self._replica(Call("destination.head"))
+        return self._replica(Call("destination.head", key))
 
     def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
         content = b"".join(pieces(body, 1024)).decode()
-        return self._replica(Call("put", content, self._script.history.stamped(stamp), expect))
+        return self._replica(Call("put", key, content, self._script.history.stamped(stamp), expect))
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
-        return self._replica(Call("patch", "", self._script.history.stamped(stamp), expect))
+        return self._replica(Call("patch", key, "", self._script.history.stamped(stamp), expect))
 
     def delete(self, key: str, *, expect: Generation) -> None:
-        self._script.answer(Call("delete", expect=expect))
+        self._script.answer(Call("delete", key, expect=expect))
+
+    def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
+        stamped = self._script.history.stamped(stamp)
+        return self._replica(Call("compose", key, stamped=stamped, expect=expect, parts=tuple(parts)))
+
+    def list(self, prefix: str) -> Mapping[str, Replica]:
+        listed = self._script.answer(Call("list", prefix)).listed
+        return {name: self._script.history.replica(copy) for name, copy in listed}
 
     def _replica(self, call: Call) -> Replica:
         return self._script.history.replica(self._script.answer(call).copy)
+
+
+class _Inline(Executor):
+    """Runs what it is given at once, so that the order of port calls is one."""
+
+    def submit(self, fn: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*arguments, **keywords))
+        return future
 
 
 def _identity(stamp: Stamp) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,106 @@
+"""An empty environment for every test, S3 on loopback, and the flags that point the contract at other servers."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.fakes import Faults
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_EMPTIED = ("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "POWERTOOLS_", "STORAGE_", "LAMBDA_", "OTEL_")
+_OURS = ("REPLICATION_RULES", "CONCURRENCY", "DEAD_LETTER_QUEUE_URL", "METRICS_NAMESPACE")
+_LOOPBACK = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_PROXY": "127.0.0.1,localhost",
+}
+_numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("contract", "more rigs for the Destination contract")
+    group.addoption("--gcs-url", help="another GCS server, for instance http://127.0.0.1:4443")
+    group.addoption(
+        "--gcs-bucket", help="a live bucket, with application default credentials; its objects are replaced"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which rigs were not asked for: nothing is left out silently."""
+    unasked = [flag for flag in ("--gcs-url", "--gcs-bucket") if not config.getoption(flag)]
+    return [f"contract rigs not asked for: {', '.join(unasked)}"] if unasked else []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _empty_environment() -> Iterator[None]:
+    """Nothing of the machine's own accounts reaches a test, and no test reaches them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_EMPTIED) or name in _OURS:
+                patch.delenv(name)
+        for name, value in _LOOPBACK.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+def faults() -> Iterator[Faults]:
+    """What goes wrong in this test; all that is planned must happen."""
+    planned = Faults()
+    yield planned
+    planned.check()
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """S3's API over HTTP on loopback."""
+    from moto.server import ThreadedMotoServer  # half a second that only these tests need
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def s3_client(url: str) -> S3Client:
+    """boto3's client for that server, which tries once."""
+    return boto3.client("s3", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+
+
+@pytest.fixture(scope="session")
+def s3(s3_url: str) -> Iterator[S3Client]:
+    """A client of S3 on loopback."""
+    client = s3_client(s3_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: S3Client) -> str:
+    """An empty bucket of the test's own."""
+    name = f"bucket-{os.getpid()}-{next(_numbers)}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def versioned_bucket(s3: S3Client, bucket: str) -> str:
+    """An empty versioned bucket of the test's own."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return bucket

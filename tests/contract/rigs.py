@@ -1,0 +1,149 @@
+"""The destinations that the contract is proved on. Adding one is one line in `RIGS`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from google.cloud import storage
+
+from handler.adapters.folder import FolderDestination
+from handler.adapters.folder_names import STATE, aside_path, natural_path
+from handler.ports import Composer, Destination
+from tests.fakes import MemoryDestination
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rig:
+    """One destination, and what a test needs beside the port."""
+
+    destination: Destination
+    read: Callable[[str], bytes]
+    """The bytes at a key, by another way than the adapter's."""
+    foreign: Callable[[str, bytes], object]
+    """Puts an object as another tool would."""
+    litter: Callable[[], set[str]]
+    """Whatever lies about that belongs to no object."""
+    opener: Callable[[], Destination] | None = None
+    """Opens the same place from another process, where that can be done; picklable."""
+    composer: Composer | None = None
+    forbidden: frozenset[str] = field(default_factory=frozenset)
+    """Names that this destination has no room for: refused, and never mangled."""
+
+
+@contextmanager
+def _memory(_request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
+    destination = MemoryDestination()
+    yield Rig(
+        destination=destination,
+        read=destination.data,
+        foreign=destination.foreign,
+        litter=set,
+        composer=destination,
+    )
+
+
+@contextmanager
+def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
+    root = folder / "copies"
+
+    def path(key: str) -> Path:
+        aside = root / aside_path(key)
+        return aside if aside.is_file() else root / natural_path(key)
+
+    def foreign(key: str, data: bytes) -> None:
+        path(key).parent.mkdir(parents=True, exist_ok=True)
+        path(key).write_bytes(data)
+
+    yield Rig(
+        destination=FolderDestination(root),
+        read=lambda key: path(key).read_bytes(),
+        foreign=foreign,
+        litter=lambda: {str(left) for left in (root / STATE / "tmp").glob("*")},
+        opener=partial(FolderDestination, root),
+    )
+
+
+@contextmanager
+def _shim(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
+    server = request.getfixturevalue("gcs_server")
+    name = f"contract-{uuid.uuid4().hex}"
+    blobs = Path(server.folder) / ".gcs" / "blobs"
+    before = set(blobs.glob("*/*"))
+
+    def litter(client: storage.Client) -> set[str]:
+        """More bytes than objects."""
+        left = {str(path) for path in set(blobs.glob("*/*")) - before}
+        return left if len(left) > len(list(client.list_blobs(name))) else set()
+
+    yield from _gcs(server.url, name, litter)
+
+
+@contextmanager
+def _server(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
+    yield from _gcs(request.config.getoption("--gcs-url"), f"contract-{uuid.uuid4().hex}")
+
+
+@contextmanager
+def _live(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
+    yield from _gcs(None, request.config.getoption("--gcs-bucket"))
+
+
+def _connect(url: str | None) -> storage.Client:
+    from handler.adapters.gcs_client import connect  # heavy, and for these rigs only
+
+    with pytest.MonkeyPatch.context() as patch:
+        if url is not None:
+            patch.setenv("STORAGE_EMULATOR_HOST", url)
+        return connect()
+
+
+def _open_gcs(url: str | None, bucket: str) -> Composer:
+    """Open a bucket, from any process."""
+    from handler.adapters.gcs import GcsDestination
+
+    return GcsDestination(_connect(url), bucket, sleep=lambda _seconds: None)
+
+
+def _gcs(url: str | None, name: str, litter: Callable[[storage.Client], set[str]] = lambda _: set()) -> Iterator[Rig]:
+    client = _connect(url)
+    bucket = client.bucket(name) if url is None else client.create_bucket(name)
+    for blob in client.list_blobs(name):
+        blob.delete()
+
+    def read(key: str) -> bytes:
+        address = f"{client.api_endpoint}/storage/v1/b/{name}/o/{quote(key, safe='')}"
+        with client._http.get(
+            address, params={"alt": "media"}, headers={"Accept-Encoding": "gzip"}, stream=True
+        ) as answer:
+            answer.raise_for_status()
+            return bytes(answer.raw.read(decode_content=False))
+
+    destination = _open_gcs(url, name)
+    yield Rig(
+        destination=destination,
+        read=read,
+        foreign=lambda key, data: bucket.blob(key).upload_from_string(data, "text/plain"),
+        litter=partial(litter, client),
+        opener=partial(_open_gcs, url, name),
+        composer=destination,
+        forbidden=frozenset({".", "..", "line\nbreak", "carriage\rreturn", ".well-known/acme-challenge/token"}),
+    )
+    client.close()
+
+
+RIGS: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Rig]]] = {
+    "memory": _memory,
+    "folder": _folder,
+    "gcs-shim": _shim,
+    "gcs-url": _server,
+    "gcs-bucket": _live,
+}
+ON_REQUEST = {"gcs-url", "gcs-bucket"}
+"""Rigs that are there only if the flag of that name is given; pytest's header says which are not."""

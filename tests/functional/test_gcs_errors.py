@@ -1,0 +1,273 @@
+"""The GCS adapter's error table is total: every status, reason and exception, told and met over real HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+import requests
+import urllib3.exceptions
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+
+from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs_client import connect
+from handler.adapters.gcs_errors import of_response, translate, translated
+from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
+from handler.model import ABSENT, SMALL, Generation, Stamp
+from tests.fakes import reader
+from tests.functional.wire import Trouble, Wire, every
+
+NO_BUCKET = "The specified bucket does not exist."
+BY_STATUS: list[tuple[int, str, str, type[ReplicationError], str]] = [
+    (304, "notModified", "Not Modified", Moved, "Moved"),
+    (400, "invalid", "Invalid argument.", Refused, "DstRequestInvalid"),
+    (400, "invalid", 'Provided CRC32C "a" doesn\'t match calculated CRC32C "b".', Corrupt, "Corrupt"),
+    (400, "invalid", 'Provided MD5 hash "a" doesn\'t match calculated MD5 hash "b".', Corrupt, "Corrupt"),
+    (401, "required", "Login required.", Unavailable, "DstCredentialsRejected"),
+    (403, "forbidden", "x does not have storage.objects.create access.", Refused, "DstPutObjectNotPermitted"),
+    (403, "", "", Refused, "DstPutObjectNotPermitted"),
+    (403, "retentionPolicyNotMet", "Object is subject to retention.", Refused, "DstObjectRetained"),
+    (403, "objectUnderActiveHold", "Object is under active hold.", Refused, "DstObjectHeld"),
+    (403, "rateLimitExceeded", "Slow down.", Unavailable, "DstThrottled"),
+    (403, "userRateLimitExceeded", "Slow down.", Unavailable, "DstThrottled"),
+    (403, "quotaExceeded", "Quota.", Unavailable, "DstThrottled"),
+    (403, "dailyLimitExceeded", "Quota.", Unavailable, "DstThrottled"),
+    (404, "notFound", NO_BUCKET, Refused, "DstBucketNotFound"),
+    (404, "notFound", "No such object: bucket/k", NotFound, "DstObjectNotFound"),
+    (404, "notFound", f"No such object: bucket/{NO_BUCKET}", NotFound, "DstObjectNotFound"),
+    (405, "methodNotAllowed", "", Refused, "DstRequestInvalid"),
+    (408, "requestTimeout", "", Unavailable, "DstTimeout"),
+    (409, "conflict", "", Unavailable, "DstConflict"),
+    (410, "gone", "", Unavailable, "DstSessionGone"),
+    (412, "conditionNotMet", "At least one of the pre-conditions did not hold.", Moved, "Moved"),
+    (413, "uploadTooLarge", "", Refused, "DstObjectTooLarge"),
+    (416, "requestedRangeNotSatisfiable", "", Unavailable, "Dst416"),
+    (418, "teapot", "nobody foresaw this", Unavailable, "Dst418"),
+    (429, "rateLimitExceeded", "", Unavailable, "DstThrottled"),
+    (500, "internalError", "", Unavailable, "Dst500"),
+    (501, "notImplemented", "", Unavailable, "Dst501"),
+    (502, "badGateway", "", Unavailable, "Dst502"),
+    (503, "backendError", "", Unavailable, "Dst503"),
+    (504, "gatewayTimeout", "", Unavailable, "Dst504"),
+]
+IDS = [f"{row[0]} {row[1]} {row[4]}" for row in BY_STATUS]
+
+
+def answer(status: int, body: bytes) -> requests.Response:
+    """What requests makes of an answer."""
+    made = requests.Response()
+    made.status_code = status
+    made._content = body
+    made.request = requests.Request("GET", "http://gcs/storage/v1/b/bucket/o/k").prepare()
+    return made
+
+
+def body_of(status: int, reason: str, message: str) -> bytes:
+    errors = [{"reason": reason, "message": message}] if reason else []
+    return json.dumps({"error": {"code": status, "message": message, "errors": errors}}).encode()
+
+
+@pytest.mark.parametrize(("status", "reason", "message", "kind", "code"), BY_STATUS, ids=IDS)
+def test_every_answer_is_one_of_our_errors_however_the_library_brings_it(
+    status: int, reason: str, message: str, kind: type[ReplicationError], code: str
+) -> None:
+    response = answer(status, body_of(status, reason, message))
+    by_upload = api.from_http_status(status, f"POST http://gcs/: {response.text}", response=response)
+    for error in [
+        of_response(response, "call"),
+        translate(api.from_http_response(response), "call"),
+        translate(by_upload, "call"),
+        translate(InvalidResponse(response, "Request failed", status), "call"),
+        translate(api.RetryError("timed out", api.from_http_response(response)), "call"),
+        translate(api.RetryError("timed out", InvalidResponse(response, "Request failed")), "call"),
+    ]:
+        assert (type(error), error.code) == (kind, code)
+        assert str(error).startswith(f"call: GCS says {status}")
+        assert message in str(error)
+
+
+BY_EXCEPTION: list[tuple[Exception, type[ReplicationError], str]] = [
+    (DataCorruption(None, "checksum mismatch"), Corrupt, "Corrupt"),
+    (requests.ConnectTimeout("5 s"), Unavailable, "DstUnreachable"),
+    (requests.ReadTimeout("30 s"), Unavailable, "DstUnreachable"),
+    (requests.ConnectionError("refused"), Unavailable, "DstUnreachable"),
+    (requests.exceptions.SSLError("certificate"), Unavailable, "DstUnreachable"),
+    (requests.exceptions.ChunkedEncodingError("broken"), Unavailable, "DstUnreachable"),
+    (requests.exceptions.JSONDecodeError("not JSON", "", 0), Unavailable, "DstUnreachable"),
+    (auth.RefreshError("denied"), Unavailable, "DstCredentials"),
+    (auth.TransportError("no STS"), Unavailable, "DstCredentials"),
+    (auth.DefaultCredentialsError("none"), Unavailable, "DstCredentials"),
+    (auth.OAuthError("invalid_target"), Unavailable, "DstCredentials"),
+    (api.RetryError("timed out", requests.ConnectionError("refused")), Unavailable, "DstUnreachable"),
+    (api.RetryError("timed out", None), Unavailable, "DstUnknown"),
+    (api.GoogleAPICallError("no code"), Unavailable, "DstUnknown"),
+    (api.PreconditionFailed("no response"), Moved, "Moved"),
+    (api.Forbidden("no response"), Refused, "DstPutObjectNotPermitted"),
+    (InvalidResponse(None, "no response"), Unavailable, "DstUnknown"),
+    (urllib3.exceptions.ProtocolError("broken"), Unavailable, "DstUnknown"),
+    (http.client.IncompleteRead(b""), Unavailable, "DstUnknown"),
+    (ConnectionResetError(104, "reset"), Unavailable, "DstUnknown"),
+    (TimeoutError("too long"), Unavailable, "DstUnknown"),
+    (json.JSONDecodeError("not JSON", "", 0), Unavailable, "DstUnknown"),
+    (KeyError("Location"), Unavailable, "DstUnknown"),
+    (Exception("nobody foresaw this"), Unavailable, "DstUnknown"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"), BY_EXCEPTION, ids=[type(row[0]).__name__ + f" {n}" for n, row in enumerate(BY_EXCEPTION)]
+)
+def test_every_exception_is_one_of_our_errors(error: Exception, kind: type[ReplicationError], code: str) -> None:
+    with pytest.raises(kind) as caught, translated("call"):
+        raise error
+    assert (type(caught.value), caught.value.code) == (kind, code)
+    assert caught.value.__cause__ is error
+
+
+def test_no_exception_that_the_libraries_have_escapes_the_table() -> None:
+    """Whatever a later version adds to these modules is translated too."""
+    kinds = [
+        kind
+        for module in (api, auth, requests.exceptions, urllib3.exceptions, http.client)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+    errors = [error for error in map(made, kinds) if error]
+    assert len(errors) > 80
+    for error in errors:
+        assert isinstance(translate(error, "call"), ReplicationError), error
+
+
+def made(kind: type[Exception]) -> Exception | None:
+    """One of these, with as many arguments as it asks for, where that makes one that can be shown."""
+    for arguments in [("text",), (), ("text",) * 2, (1, 1), ("text", "text", 0), ("text",) * 3]:
+        with suppress(TypeError, AttributeError):
+            error = kind(*arguments)
+            str(error)
+            return error
+    return None
+
+
+def test_our_own_errors_and_interrupts_pass_as_they_are() -> None:
+    for error in (Moved("m"), KeyboardInterrupt(), SystemExit()):
+        with pytest.raises(type(error)) as caught, translated("call"):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Not JSON",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"error": "text"}',
+        b'{"error": {"errors": [1]}}',
+        b"\xff\xfe{",
+        b"{}",
+    ],
+)
+def test_an_answer_that_is_not_gcs_json_is_judged_by_its_status(body: bytes) -> None:
+    assert type(of_response(answer(412, body), "call")) is Moved
+    assert type(of_response(answer(503, body), "call")) is Unavailable
+    assert type(of_response(answer(403, body), "call")) is Refused
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ConnectionError(
+            "Max retries exceeded with url: /upload/b/o?uploadType=resumable&upload_id=ABC-d_9~x (...)"
+        ),
+        auth.TransportError("/o?upload_id=ABC-d_9~x"),
+        RuntimeError("/o?upload_id=ABC-d_9~x&a=b"),
+    ],
+)
+def test_an_upload_sessions_address_is_in_no_message(error: Exception) -> None:
+    """Whoever has it may write without credentials."""
+    assert "ABC" not in str(translate(error, "call"))
+    assert "upload_id=..." in str(translate(error, "call"))
+
+
+# --- over HTTP
+
+
+def calls(gcs: GcsDestination) -> dict[str, Callable[[], object]]:
+    at = Generation(7, 1)
+    return {
+        "head": lambda: gcs.head("k"),
+        "small put": lambda: gcs.put("k", reader(b"data"), Stamp(), expect=ABSENT),
+        "large put": lambda: gcs.put("k", reader(bytes(SMALL + 1)), Stamp(), expect=ABSENT),
+        "patch": lambda: gcs.patch("k", Stamp(), expect=at),
+        "delete": lambda: gcs.delete("k", expect=at),
+        "compose": lambda: gcs.compose("k", ["a", "b"], Stamp(), expect=ABSENT),
+    }
+
+
+CALLS = ["head", "small put", "large put", "patch", "delete", "compose"]
+
+
+@pytest.mark.parametrize(("status", "reason", "message", "kind", "code"), BY_STATUS, ids=IDS)
+def test_every_call_tells_every_answer_alike(
+    gcs: GcsDestination,
+    wire: Wire,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    reason: str,
+    message: str,
+    kind: type[ReplicationError],
+    code: str,
+) -> None:
+    monkeypatch.setattr(gcs, "_patience", lambda: {"timeout": 5.0, "retry": None})
+    wire.plan(lambda _: True, *[Trouble(status=status, reason=reason, message=message)] * 20)
+    for name, call in calls(gcs).items():
+        if (name, kind) == ("head", NotFound):
+            assert not gcs.head("k").exists
+            continue
+        with pytest.raises(ReplicationError) as caught:
+            call()
+        expected = (kind, code)
+        if status == 401:
+            expected = (Unavailable, "DstCredentials")  # who is anonymous has nothing to renew
+        elif name in {"patch", "delete"} and kind is NotFound:
+            expected = (Moved, "Moved")
+        assert (type(caught.value), caught.value.code) == expected, name
+    wire.forgive()
+
+
+@contextmanager
+def a_server_that(does: str) -> Iterator[str]:
+    """A port that refuses, accepts and hangs up, or accepts and is silent."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        if does == "is silent":
+            listening.listen(64)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("does", ["refuses", "is silent"])
+def test_a_server_that_is_not_there_is_unavailable_within_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, does: str, call: str
+) -> None:
+    with a_server_that(does) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        with closing(connect()) as client, pytest.raises(Unavailable) as caught:
+            calls(GcsDestination(client, "bucket", time_left=lambda: 0.0))[call]()
+    assert caught.value.code == "DstUnreachable"
+
+
+def test_an_answer_that_is_no_http_is_unavailable(gcs: GcsDestination, wire: Wire, left: list[float]) -> None:
+    left[0] = 0.0
+    wire.plan(every("GET"), *[Trouble(status=200, body=b"<html>a captive portal</html>")] * 20)
+    with pytest.raises(Unavailable):
+        gcs.head("k")
+    wire.forgive()

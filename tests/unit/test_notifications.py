@@ -1,0 +1,343 @@
+"""The custom resource against moto's S3, on a bucket with others' notifications, and a CloudFormation of ours."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from handler import notifications
+from handler.notifications import NotificationError, lambda_handler, perform
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+ARN = "arn:aws:{}:us-east-1:123456789012:{}"
+QUEUE = ARN.format("sqs", "replicator-events")
+OTHERS: Any = {
+    "QueueConfigurations": [
+        {"Id": "thumbnails", "QueueArn": ARN.format("sqs", "thumbnails"), "Events": ["s3:ObjectRestore:Post"]}
+    ],
+    "TopicConfigurations": [
+        {
+            "Id": "audit",
+            "TopicArn": ARN.format("sns", "audit"),
+            "Events": ["s3:ObjectCreated:*"],
+            "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "private/"}]}},
+        }
+    ],
+    "LambdaFunctionConfigurations": [
+        {
+            "Id": "index",
+            "LambdaFunctionArn": ARN.format("lambda", "function:index"),
+            "Events": ["s3:ObjectRemoved:Delete"],
+            "Filter": {"Key": {"FilterRules": [{"Name": "suffix", "Value": ".idx"}]}},
+        }
+    ],
+}
+
+
+def request(kind: str, bucket: str, **properties: Any) -> dict[str, Any]:
+    """What CloudFormation sends; `old` is what the properties were before."""
+    old = properties.pop("old", {})
+    given = {
+        "Bucket": bucket,
+        "ConfigurationId": "replicator",
+        "QueueArn": QUEUE,
+        "Delivery": "Direct",
+        "Prefix": "in/",
+        "Suffix": ".csv",
+        "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"],
+    } | properties
+    return {"RequestType": kind, "ResourceProperties": given, "OldResourceProperties": given | old}
+
+
+class Clock:
+    """Sleeps in no time, and lets something happen meanwhile."""
+
+    def __init__(self, *happenings: Any) -> None:
+        self.happenings = list(happenings)
+
+    def __call__(self, seconds: float) -> None:
+        assert 0 < seconds < 5
+        if self.happenings:
+            self.happenings.pop(0)()
+
+
+def configured(s3: S3Client, bucket: str) -> dict[str, Any]:
+    answer: dict[str, Any] = dict(s3.get_bucket_notification_configuration(Bucket=bucket))
+    del answer["ResponseMetadata"]
+    return answer
+
+
+def ids(configuration: dict[str, Any]) -> list[str]:
+    return sorted(entry["Id"] for name in notifications.LISTS for entry in configuration.get(name, []))
+
+
+@pytest.fixture
+def shared(s3: S3Client, s3_url: str, bucket: str) -> str:
+    """A bucket that three others have put their notifications on."""
+    sns = boto3.client("sns", endpoint_url=s3_url)
+    for name in ("audit", "late"):  # moto sends them the test event
+        sns.create_topic(Name=name)
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration=OTHERS, SkipDestinationValidation=True
+    )
+    assert ids(configured(s3, bucket)) == ["audit", "index", "thumbnails"]
+    return bucket
+
+
+def test_ours_comes_beside_the_others_and_goes_alone(s3: S3Client, shared: str) -> None:
+    before = configured(s3, shared)
+    assert perform(request("Create", shared), s3, sleep=Clock()) == f"{shared}/replicator"
+    assert ids(configured(s3, shared)) == ["audit", "index", "replicator", "thumbnails"]
+    ours = next(entry for entry in configured(s3, shared)["QueueConfigurations"] if entry["Id"] == "replicator")
+    assert ours["QueueArn"] == QUEUE
+    assert notifications._filter(ours) == ("in/", ".csv")
+    perform(request("Delete", shared), s3, sleep=Clock())
+    assert notifications._same(configured(s3, shared), before)
+
+
+def test_a_bucket_without_notifications_is_empty_again_afterwards(s3: S3Client, bucket: str) -> None:
+    perform(request("Create", bucket), s3, sleep=Clock())
+    perform(request("Delete", bucket), s3, sleep=Clock())
+    assert ids(configured(s3, bucket)) == []
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update", "Delete"])
+def test_all_may_be_asked_for_twice(s3: S3Client, shared: str, kind: str) -> None:
+    for _ in range(2):
+        perform(request(kind, shared), s3, sleep=Clock())
+    assert ids(configured(s3, shared)) == sorted(["audit", "index", "thumbnails"] + ["replicator"] * (kind != "Delete"))
+
+
+def test_what_is_there_already_is_not_written_again(s3: S3Client, shared: str) -> None:
+    perform(request("Create", shared), s3, sleep=Clock())
+
+    def never(_: float) -> None:
+        raise AssertionError("it was written")
+
+    perform(request("Create", shared), s3, sleep=never)
+
+
+def test_an_update_replaces_queue_and_filter(s3: S3Client, shared: str) -> None:
+    perform(request("Create", shared, QueueArn=f"{QUEUE}-old"), s3, sleep=Clock())
+    perform(
+        request(
+            "Update", shared, Prefix="", Suffix="", Events=["s3:ObjectTagging:*"], old={"QueueArn": f"{QUEUE}-old"}
+        ),
+        s3,
+        sleep=Clock(),
+    )
+    ours = [entry for entry in configured(s3, shared)["QueueConfigurations"] if entry["Id"] == "replicator"]
+    assert [entry["QueueArn"] for entry in ours] == [QUEUE]
+    assert notifications._filter(ours[0]) == ("", "")
+
+
+class Kept:
+    """Notifications as S3 keeps them, EventBridge's among them, which moto accepts and does not tell of."""
+
+    def __init__(self) -> None:
+        self.now: dict[str, Any] = json.loads(json.dumps(OTHERS))
+
+    def get_bucket_notification_configuration(self, **_: str) -> dict[str, Any]:
+        return {"ResponseMetadata": {}, **json.loads(json.dumps(self.now))}
+
+    def put_bucket_notification_configuration(self, *, NotificationConfiguration: Any, **_: Any) -> None:  # noqa: N803 - boto3's name
+        self.now = NotificationConfiguration
+
+
+def test_going_over_to_event_bridge_takes_ours_away_and_leaves_it_on() -> None:
+    kept = Kept()
+    perform(request("Create", "shared"), kept, sleep=Clock())
+    assert "EventBridgeConfiguration" not in kept.now
+    perform(request("Update", "shared", Delivery="EventBridge"), kept, sleep=Clock())
+    assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}
+    perform(request("Delete", "shared", Delivery="EventBridge"), kept, sleep=Clock())
+    assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}  # others may listen
+
+
+def test_event_bridge_that_is_on_stays_on() -> None:
+    kept = Kept()
+    kept.now["EventBridgeConfiguration"] = {}
+    perform(request("Create", "shared"), kept, sleep=Clock())
+    assert kept.now["EventBridgeConfiguration"] == {}
+    perform(request("Delete", "shared"), kept, sleep=Clock())
+    assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "suffix", "named"),
+    [
+        ("", "", ["audit", "index"]),
+        ("private/in", ".csv", ["audit"]),
+        ("priv", ".csv", ["audit"]),
+        ("in/", "", ["index"]),
+    ],
+)
+def test_an_overlap_is_named_before_anything_is_written(
+    s3: S3Client, shared: str, prefix: str, suffix: str, named: list[str]
+) -> None:
+    before = configured(s3, shared)
+    with pytest.raises(NotificationError) as failed:
+        perform(request("Create", shared, Prefix=prefix, Suffix=suffix), s3, sleep=Clock())
+    for name in ("audit", "index", "thumbnails"):
+        assert (f"'{name}'" in str(failed.value)) == (name in named)
+    assert "EventDelivery" in str(failed.value)
+    assert configured(s3, shared) == before
+
+
+def test_names_of_filters_are_the_same_in_capitals_as_s3_answers_them() -> None:
+    answered = json.loads(json.dumps(OTHERS).replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
+    assert notifications._same(OTHERS, answered)
+    assert notifications._filter(answered["TopicConfigurations"][0]) == ("private/", "")
+
+
+def test_event_bridge_knows_no_overlap() -> None:
+    kept = Kept()
+    perform(request("Create", "shared", Prefix="", Suffix="", Delivery="EventBridge"), kept, sleep=Clock())
+    assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}
+
+
+def test_our_name_in_use_by_another_is_refused_and_never_removed(s3: S3Client, bucket: str) -> None:
+    perform(request("Create", bucket, QueueArn=ARN.format("sqs", "of-another")), s3, sleep=Clock())
+    before = configured(s3, bucket)
+    with pytest.raises(NotificationError, match="is not of this stack"):
+        perform(request("Create", bucket), s3, sleep=Clock())
+    perform(request("Delete", bucket), s3, sleep=Clock())  # what CloudFormation does after a failure
+    assert configured(s3, bucket) == before
+
+
+def test_a_writer_in_between_costs_another_turn(s3: S3Client, shared: str) -> None:
+    """Another had read before we wrote, and writes back what it read and its own."""
+    theirs = {"Id": "late", "TopicArn": ARN.format("sns", "late"), "Events": ["s3:ReducedRedundancyLostObject"]}
+
+    def write() -> None:
+        s3.put_bucket_notification_configuration(
+            Bucket=shared,
+            NotificationConfiguration=OTHERS | {"TopicConfigurations": [*OTHERS["TopicConfigurations"], theirs]},
+            SkipDestinationValidation=True,
+        )
+
+    clock = Clock(write)
+    perform(request("Create", shared), s3, sleep=clock)
+    assert not clock.happenings
+    assert ids(configured(s3, shared)) == ["audit", "index", "late", "replicator", "thumbnails"]
+
+
+def test_a_writer_that_never_stops_is_reported(s3: S3Client, shared: str) -> None:
+    def write() -> None:
+        s3.put_bucket_notification_configuration(
+            Bucket=shared, NotificationConfiguration=OTHERS, SkipDestinationValidation=True
+        )
+
+    with pytest.raises(NotificationError, match="keeps replacing"):
+        perform(request("Create", shared), s3, sleep=Clock(*[write] * 9))
+
+
+def test_a_bucket_that_is_gone_has_nothing_of_ours(s3: S3Client) -> None:
+    perform(request("Delete", "no-such-bucket-anywhere"), s3, sleep=Clock())
+    with pytest.raises(ClientError):
+        perform(request("Create", "no-such-bucket-anywhere"), s3, sleep=Clock())
+
+
+class Refusing:
+    """An S3 that refuses to write, so many times."""
+
+    def __init__(self, s3: S3Client, code: str, times: int) -> None:
+        self._s3, self._code, self.times = s3, code, times
+
+    def get_bucket_notification_configuration(self, **arguments: Any) -> Any:
+        return self._s3.get_bucket_notification_configuration(**arguments)
+
+    def put_bucket_notification_configuration(self, **arguments: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise ClientError({"Error": {"Code": self._code, "Message": "Unable to validate"}}, "Put")
+        return self._s3.put_bucket_notification_configuration(**arguments)
+
+
+def test_a_policy_that_is_not_known_everywhere_yet_is_waited_for(s3: S3Client, bucket: str) -> None:
+    refusing = Refusing(s3, "InvalidArgument", 2)
+    perform(request("Create", bucket), refusing, sleep=Clock())
+    assert ids(configured(s3, bucket)) == ["replicator"]
+
+
+def test_a_refusal_that_stays_says_where_to_look(s3: S3Client, bucket: str) -> None:
+    with pytest.raises(NotificationError, match=r"Unable to validate.*the queue's policy"):
+        perform(request("Create", bucket), Refusing(s3, "InvalidArgument", 99), sleep=Clock())
+
+
+@pytest.fixture
+def cloud_formation() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Where answers are put, and those that came."""
+    answers: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            answers.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            assert not self.headers["Content-Type"]  # the presigned URL was signed without
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", answers
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def answered(
+    cloud_formation: tuple[str, list[dict[str, Any]]], event: dict[str, Any], monkeypatch: pytest.MonkeyPatch, s3: Any
+) -> dict[str, Any]:
+    url, answers = cloud_formation
+    monkeypatch.setattr("handler.notifications.boto3.client", lambda *_, **__: s3)
+    monkeypatch.setattr(notifications, "SETTLING", 0.0)
+    monkeypatch.setattr("handler.notifications.random.random", lambda: 0.0)
+    told = {"ResponseURL": url, "StackId": "stack", "RequestId": "request", "LogicalResourceId": "BucketNotification"}
+    lambda_handler(event | told, None)
+    assert len(answers) == 1
+    assert {answers[0][name] for name in ("StackId", "RequestId")} == {"stack", "request"}
+    return answers[0]
+
+
+def test_cloud_formation_is_answered(
+    cloud_formation: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, s3: S3Client, bucket: str
+) -> None:
+    answer = answered(cloud_formation, request("Create", bucket), monkeypatch, s3)
+    assert (answer["Status"], answer["PhysicalResourceId"]) == ("SUCCESS", f"{bucket}/replicator")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"RequestType": "Create"},
+        {"RequestType": "Create", "ResourceProperties": {}},
+        request("Frobnicate", "some-bucket"),
+        request("Create", "no-such-bucket-anywhere"),
+        request("Update", "no-such-bucket-anywhere") | {"PhysicalResourceId": "it/was"},
+    ],
+    ids=["nothing", "no properties", "empty properties", "unknown type", "no bucket", "update"],
+)
+def test_cloud_formation_is_answered_whatever_happens(
+    cloud_formation: tuple[str, list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    s3: S3Client,
+    event: dict[str, Any],
+) -> None:
+    answer = answered(cloud_formation, event, monkeypatch, s3)
+    assert answer["Status"] == "FAILED"
+    assert answer["Reason"]
+    assert answer["PhysicalResourceId"] == event.get("PhysicalResourceId", answer["PhysicalResourceId"])

@@ -1,0 +1,187 @@
+"""What an operator sees: lines and metrics that a machine can read, named as agreed, and no secret in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from handler import observe
+from handler.errors import Corrupt, Refused, ReplicationError, Unavailable
+from handler.model import Change, Rule
+from handler.reconcile import Action, Outcome
+from handler.replicator import Result, Work
+from tests.fakes import original_of
+
+RULE = Rule(id="reports", source="src", destination="gs://dst")
+METRICS = {
+    "ReplicationLatency",
+    "BytesReplicated",
+    "OperationsReplicated",
+    "OperationsFailedReplication",
+    "OperationsPendingReplication",
+    "BytesPendingReplication",
+}
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr(observe.logger.registered_handler, "stream", stream)
+    return stream
+
+
+def result(*errors: ReplicationError, actions: tuple[Action, ...] | None = (Action.PUT,), **fields: Any) -> Result:
+    told: dict[str, Any] = {
+        "bucket": "src",
+        "key": "a/b.csv",
+        "size": 12,
+        "time": datetime.now(UTC) - timedelta(seconds=2),
+    } | fields
+    work = Work(bucket=told["bucket"], key=told["key"], changes=(Change(event="ObjectCreated:Put", **told),))
+    outcome = Outcome(
+        rule=RULE, actions=actions or (), why="equal", name="copies/a/b.csv", original=original_of(b"x"), bytes=12
+    )
+    return Result(work=work, outcomes=() if actions is None else (outcome,), errors=errors)
+
+
+def report(capsys: pytest.CaptureFixture[str], log: io.StringIO, *results: Result) -> tuple[list[Any], list[Any]]:
+    """The log lines and the metrics, both as parsed JSON."""
+    observe.Observer("Replicator").report(results)
+    return [json.loads(line) for line in log.getvalue().splitlines()], [
+        json.loads(line) for line in capsys.readouterr().out.splitlines()
+    ]
+
+
+def measured(metrics: Any) -> dict[str, float]:
+    (directive,) = metrics["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Replicator"
+    assert {"SourceBucket", "Rule"} <= {name for names in directive["Dimensions"] for name in names}
+    return {metric["Name"]: sum(metrics[metric["Name"]]) for metric in directive["Metrics"]}
+
+
+def test_an_outcome_is_one_line(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    (line,), _ = report(capsys, log, result())
+    assert (line["level"], line["message"], line["outcome"], line["actions"]) == ("INFO", "put", "put", ["put"])
+    assert (line["bucket"], line["key"], line["rule"], line["bytes"]) == ("src", "a/b.csv", "reports", 12)
+    assert line["destination"] == "gs://dst/copies/a/b.csv"
+    assert line["events"] == ["ObjectCreated:Put"]
+    assert 2 <= line["seconds_since_event"] < 60
+
+
+def test_metrics_have_the_names_of_s3_replication(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    _, (metrics,) = report(capsys, log, result())
+    values = measured(metrics)
+    assert set(values) == METRICS
+    assert (metrics["SourceBucket"], metrics["Rule"]) == ("src", "reports")
+    assert (values["OperationsReplicated"], values["BytesReplicated"]) == (1, 12)
+    assert (values["OperationsFailedReplication"], values["OperationsPendingReplication"]) == (0, 0)
+    assert 2 <= values["ReplicationLatency"] < 60
+
+
+@pytest.mark.parametrize(
+    ("errors", "failed", "pending", "level"),
+    [
+        ([Unavailable("away")], 0, 1, "WARNING"),
+        ([Corrupt("wrong")], 0, 1, "WARNING"),
+        ([Refused("denied")], 1, 0, "ERROR"),
+    ],
+)
+def test_what_failed_and_what_is_pending_are_counted_apart(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO, errors: list[Any], failed: int, pending: int, level: str
+) -> None:
+    (line,), (metrics,) = report(capsys, log, result(*errors, actions=None))
+    values = measured(metrics)
+    assert (values["OperationsFailedReplication"], values["OperationsPendingReplication"]) == (failed, pending)
+    assert values["BytesPendingReplication"] == (12 if pending else 0)
+    assert "ReplicationLatency" not in values
+    assert (line["level"], line["outcome"], line["code"]) == (level, "failed", errors[0].code)
+
+
+def test_an_equal_copy_is_no_operation(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    (line,), (metrics,) = report(capsys, log, result(actions=()))
+    assert line["outcome"] == "nothing"
+    assert measured(metrics)["OperationsReplicated"] == 0
+    assert "ReplicationLatency" not in measured(metrics)
+
+
+def test_metrics_are_added_up_by_bucket_and_rule(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    lines, metrics = report(
+        capsys, log, result(), result(key="x"), result(bucket="other"), result(Refused("r"), actions=None)
+    )
+    assert len(lines) == 4
+    found = {(item["SourceBucket"], item["Rule"]): measured(item)["OperationsReplicated"] for item in metrics}
+    assert found == {("src", "reports"): 2, ("other", "reports"): 1, ("src", "none"): 0}
+
+
+def test_no_event_time_is_no_latency(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    (line,), (metrics,) = report(capsys, log, result(time=None))
+    assert line.get("seconds_since_event") is None
+    assert "ReplicationLatency" not in measured(metrics)
+
+
+def test_a_clock_ahead_of_ours_is_no_negative_latency(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    _, (metrics,) = report(capsys, log, result(time=datetime.now(UTC) + timedelta(hours=1)))
+    assert measured(metrics)["ReplicationLatency"] == 0
+
+
+def test_nothing_done_is_nothing_said(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    assert report(capsys, log) == ([], [])
+
+
+def test_a_failure_nobody_foresaw_has_its_traceback(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    error = Unavailable("ValueError: a bug", code="Unforeseen")
+    error.__cause__ = ValueError("a bug")
+    (line,), _ = report(capsys, log, result(error, actions=None))
+    assert line["exception_name"] == "ValueError"
+
+
+@pytest.mark.parametrize("key", ["naïve 日本 🗂", 'quote" and \\', "line\nbreak", "nul\x00", "x" * 1024, "</script>"])
+def test_any_key_is_one_line_of_json(capsys: pytest.CaptureFixture[str], log: io.StringIO, key: str) -> None:
+    (line,), _ = report(capsys, log, result(key=key))
+    assert line["key"] == key
+
+
+def test_an_event_name_that_is_no_text_does_not_break_the_log(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    odd = result()
+    change = replace(odd.work.changes[0], event="ObjectCreated:\ud800")
+    report(capsys, log, replace(odd, work=replace(odd.work, changes=(change,))))
+
+
+def test_parked_and_ignored_are_said(log: io.StringIO) -> None:
+    observe.parked(Refused("no permission", code="DstPutObjectNotPermitted"), "m1")
+    observe.logger.setLevel(logging.DEBUG)
+    try:
+        observe.ignored("s3:TestEvent")
+    finally:
+        observe.logger.setLevel(logging.INFO)
+    parked, ignored = map(json.loads, log.getvalue().splitlines())
+    assert (parked["level"], parked["code"], parked["detail"], parked["delivery"]) == (
+        "ERROR",
+        "DstPutObjectNotPermitted",
+        "no permission",
+        "m1",
+    )
+    assert (ignored["level"], ignored["why"]) == ("DEBUG", "s3:TestEvent")
+
+
+def test_what_is_ignored_is_not_said_by_default(log: io.StringIO) -> None:
+    observe.ignored("s3:TestEvent")
+    assert log.getvalue() == ""
+
+
+def test_no_secret_reaches_a_line_or_a_metric(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GCP_CREDENTIALS"):
+        monkeypatch.setenv(name, "s3cr3t-value")
+    secretive = result(Refused("denied"), Unavailable("away"))
+    lines, metrics = report(capsys, log, secretive)
+    assert "s3cr3t" not in json.dumps([lines, metrics])

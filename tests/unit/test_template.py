@@ -1,0 +1,299 @@
+"""template.yaml as it is written: wiring, variables, permissions. See functional/test_deployment.py for more."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from handler import config, observe
+from handler.notifications import LISTS
+from tests.unit.cfn import (
+    NOTHING,
+    PARAMETERS,
+    REQUIRED,
+    RESOURCES,
+    ROOT,
+    TEMPLATE,
+    TEXT,
+    Stack,
+    listed,
+    statements,
+    walk,
+)
+
+STACK = Stack()
+EVERYTHING = Stack(
+    CreateSourceBucket="true",
+    SourcePrefix="in/",
+    SourceSuffix=".csv",
+    SourceKmsKeyArn="arn:aws:kms:us-east-1:123456789012:key/source",
+    KmsKeyArn="arn:aws:kms:us-east-1:123456789012:key/own",
+    GcpServiceAccount="copier@project.iam.gserviceaccount.com",
+    EventDelivery="EventBridge",
+    InvokerPrincipal="123456789012",
+    BackfillBucket="manifests",
+    AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:alarms",
+    ReservedConcurrency="50",
+    SnapStart="true",
+    Tracing="Active",
+)
+QUEUES = {"EventsQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
+CONSUMERS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
+POWERTOOLS = {"POWERTOOLS_LOG_LEVEL"}
+"""Variables that Powertools reads by itself."""
+COMING = {"DRY_RUN", "BANDWIDTH_LIMIT"}
+"""Variables that the code does not read yet. To be emptied, then removed."""
+BOTH = pytest.mark.parametrize("stack", [STACK, EVERYTHING], ids=["defaults", "everything"])
+
+
+def test_every_parameter_is_described_grouped_and_used() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(PARAMETERS)
+    body = TEXT[TEXT.index("\nMappings:") :]
+    for name, parameter in PARAMETERS.items():
+        assert parameter["Description"].strip()
+        assert re.search(rf"(!Ref |\$\{{){name}\b", body), f"{name} is used nowhere"
+
+
+def test_every_parameter_is_bounded_and_its_default_is_within() -> None:
+    assert {name for name in PARAMETERS if "Default" not in PARAMETERS[name]} == set(REQUIRED)
+    for name, parameter in PARAMETERS.items():
+        value = parameter.get("Default", REQUIRED.get(name))
+        if "AllowedValues" in parameter:
+            assert value in parameter["AllowedValues"], name
+        elif parameter["Type"] == "Number":
+            assert parameter["MinValue"] <= value <= parameter.get("MaxValue", value), name
+        else:
+            assert re.fullmatch(parameter["AllowedPattern"], value), name
+
+
+def test_every_reference_leads_somewhere() -> None:
+    known = {*PARAMETERS, *RESOURCES, "ReplicatorFunctionUrl", *(f"{name}.Alias" for name in CONSUMERS)}
+
+    def see(node: Any) -> None:
+        match node:
+            case {"Ref": str(name)}:
+                assert name in known or name.startswith("AWS::"), name
+            case {"Fn::GetAtt": [str(name), *_]}:
+                assert name in known, name
+
+    walk(RESOURCES, see)
+    walk(TEMPLATE["Outputs"], see)
+
+
+def test_the_queue_takes_events_of_the_source_bucket_and_account_only() -> None:
+    allowed = [each for each in statements(STACK.resource("EventsQueuePolicy")) if each["Effect"] == "Allow"]
+    assert len(allowed) == 1
+    assert allowed[0]["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert allowed[0]["Condition"]["ArnEquals"] == {"aws:SourceArn": "arn:aws:s3:::dummy"}
+    assert allowed[0]["Condition"]["StringEquals"] == {"aws:SourceAccount": "123456789012"}
+    assert STACK.resource("EventsQueuePolicy")["Queues"] == ["EventsQueue"]
+
+
+def test_by_event_bridge_the_queue_takes_events_of_the_rule_only() -> None:
+    allowed = [each for each in statements(EVERYTHING.resource("EventsQueuePolicy")) if each["Effect"] == "Allow"]
+    assert [each["Principal"] for each in allowed] == [{"Service": "events.amazonaws.com"}]
+    assert allowed[0]["Condition"] == {"ArnEquals": {"aws:SourceArn": "EventRule.Arn"}}
+    pattern = EVERYTHING.resource("EventRule")["EventPattern"]
+    assert pattern["detail"] == {"bucket": {"name": ["dummy"]}, "object": {"key": [{"wildcard": "in/*.csv"}]}}
+    assert EVERYTHING.resource("EventRule")["Targets"][0]["Arn"] == "EventsQueue.Arn"
+
+
+@BOTH
+def test_every_queue_refuses_plain_http_and_is_encrypted(stack: Stack) -> None:
+    queues = stack.of_type("AWS::SQS::Queue")
+    policed = {name for policy in stack.of_type("AWS::SQS::QueuePolicy").values() for name in policy["Queues"]}
+    assert policed == set(queues)
+    for policy in stack.of_type("AWS::SQS::QueuePolicy").values():
+        assert any(each["Sid"] == "TlsOnly" and each["Effect"] == "Deny" for each in statements(policy))
+    for queue in queues.values():
+        assert queue.get("SqsManagedSseEnabled") is True or queue.get("KmsMasterKeyId")
+
+
+def test_every_queue_has_its_dead_letter_queue_which_keeps_longer() -> None:
+    for name, letters in QUEUES.items():
+        queue, dead = STACK.resource(name), STACK.resource(letters)
+        assert queue["RedrivePolicy"]["deadLetterTargetArn"] == f"{letters}.Arn"
+        arn = f"arn:aws:sqs:us-east-1:123456789012:{queue['QueueName']}"
+        assert dead["RedriveAllowPolicy"] == {"redrivePermission": "byQueue", "sourceQueueArns": [arn]}
+        assert dead["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
+
+
+@pytest.mark.parametrize("timeout", PARAMETERS["TimeoutSeconds"]["AllowedValues"])
+def test_an_event_stays_hidden_for_six_timeouts_and_the_window(timeout: int) -> None:
+    stack = Stack(TimeoutSeconds=str(timeout))
+    window = PARAMETERS["BatchWindowSeconds"]["MaxValue"]
+    for name in QUEUES:
+        assert stack.resource(name)["VisibilityTimeout"] >= 6 * timeout + window
+
+
+@BOTH
+def test_functions_consume_their_queue_message_by_message(stack: Stack) -> None:
+    for name, queue in CONSUMERS.items():
+        function = stack.resource(name)
+        source = function["Events"]["Queue"]["Properties"]
+        assert source["Queue"] == f"{queue}.Arn"
+        assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert int(source["ScalingConfig"]["MaximumConcurrency"]) >= 2
+        assert source["Enabled"] is True
+        assert function["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"] == f"{QUEUES[queue]}.Arn"
+        assert stack.variables(name)["DEAD_LETTER_QUEUE_URL"] == QUEUES[queue]
+        assert function["AutoPublishAlias"] == "live"
+
+
+def test_paused_leaves_events_in_their_queues() -> None:
+    for name in CONSUMERS:
+        assert Stack(Replication="Paused").resource(name)["Events"]["Queue"]["Properties"]["Enabled"] is False
+
+
+def test_every_variable_the_code_reads_is_set_and_the_reverse() -> None:
+    source = (ROOT / "handler/config.py").read_text()
+    read = set(re.findall(r"environment(?:\.get\(|\[)\s*\"([A-Z_]+)\"", source))
+    assert read, "the way config.py reads has changed"
+    for name in (*CONSUMERS, "CheckFunction"):
+        assert set(STACK.variables(name)) == read | POWERTOOLS | COMING
+
+
+def test_the_environment_is_read_in_the_configuration_only() -> None:
+    for file in (ROOT / "handler").rglob("*.py"):
+        for line in file.read_text().splitlines():
+            if file.name != "config.py" and "os.environ" in line:
+                assert 'setdefault("DISABLE_GCS' in line, f"{file}: {line}"  # a library's switch is set, not read
+
+
+@BOTH
+def test_the_functions_accept_their_own_variables(stack: Stack) -> None:
+    for name in CONSUMERS:
+        variables = stack.variables(name)
+        settings = config.load(variables)
+        assert list(settings.by_source) == ["dummy"]
+        assert settings.by_source["dummy"][0].destination == "gs://copies"
+        assert settings.by_source["dummy"][0].id == "replicate"
+        assert json.loads(variables["GCP_CREDENTIALS"])["type"] == "external_account"
+        assert (
+            sum(len(name + value) for name, value in variables.items()) < 4096 - 500
+        )  # Lambda's limit, and longer names
+
+
+def test_rules_of_the_user_replace_ours() -> None:
+    rules = json.dumps([{"ID": "x", "Source": {"Bucket": "dummy"}, "Destination": {"Bucket": "gs://other/there"}}])
+    rule = config.load(Stack(ReplicationRules=rules).variables("ReplicatorFunction")).by_source["dummy"][0]
+    assert (rule.id, rule.destination, rule.destination_prefix) == ("x", "gs://other", "there/")
+
+
+@BOTH
+def test_roles_name_their_resources(stack: Stack) -> None:
+    for role in stack.of_type("AWS::IAM::Role").values():
+        for statement in statements(role):
+            assert not any("*" in action for action in listed(statement["Action"])), statement
+            if statement["Resource"] == "*":
+                assert all(action.startswith("xray:") for action in statement["Action"]), statement
+            for resource in listed(statement["Resource"]):
+                assert re.fullmatch(r"\*|[^*]*(/[^*]*\*)?", resource), f"more than the objects of a bucket: {resource}"
+    for policy in [*stack.of_type("AWS::SQS::QueuePolicy").values(), *stack.of_type("AWS::S3::BucketPolicy").values()]:
+        for statement in statements(policy):
+            if statement["Effect"] == "Allow":
+                assert "*" not in json.dumps(statement)
+
+
+def test_without_tracing_no_role_has_a_wildcard_resource() -> None:
+    for role in STACK.of_type("AWS::IAM::Role").values():
+        assert all(statement["Resource"] != "*" for statement in statements(role))
+
+
+def test_the_prefix_narrows_what_may_be_read() -> None:
+    reading = next(each for each in statements(EVERYTHING.resource("ReplicatorRole")) if each["Sid"] == "ReadObjects")
+    assert reading["Resource"] == "arn:aws:s3:::dummy/in/*"
+
+
+def test_every_statement_of_a_role_says_why() -> None:
+    lines = TEXT[TEXT.index("  ReplicatorRole:") : TEXT.index("  UrlPermission:")].splitlines()
+    starts = [number for number, line in enumerate(lines) if re.match(r"\s+-? ?Sid: ", line)]
+    assert len(starts) >= 15
+    for number in starts:
+        before = [line.strip() for line in lines[max(0, number - 3) : number]]
+        while before and re.match(r"- !If|- Has", before[-1]):
+            before.pop()
+        assert before[-1].startswith("#"), lines[number]
+
+
+def test_every_suppression_says_why() -> None:
+    skips = re.findall(r"\{ id: (CKV\w+), comment: \"([^\"]{20,})\" \}", TEXT)
+    assert len(skips) == TEXT.count("id: CKV")
+    for line in TEXT.splitlines():
+        if re.search(r"\b[EW]S\d{4}\b", line):
+            assert "#" in line, line
+
+
+def test_the_url_needs_iam_and_its_caller_gets_both_permissions() -> None:
+    assert STACK.resource("ReplicatorFunction")["FunctionUrlConfig"]["AuthType"] == "AWS_IAM"
+    assert not STACK.of_type("AWS::Lambda::Permission")
+    permissions = EVERYTHING.of_type("AWS::Lambda::Permission").values()
+    assert {each["Action"] for each in permissions} == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
+    assert {each["Principal"] for each in permissions} == {"123456789012"}
+    assert {each["FunctionName"] for each in permissions} == {"ReplicatorFunction.Alias"}
+
+
+def test_alarms_and_dashboard_speak_of_metrics_that_are_sent() -> None:
+    source = (ROOT / "handler/observe.py").read_text()
+    sent = set(re.findall(r"add_metric\(\s*\"(\w+)\"", source))
+    names = sent | set(re.findall(r"\b(?:Operations|Bytes)\w*Replicat\w+|ReplicationLatency", TEXT))
+    assert names == sent
+    latency = STACK.resource("LatencyAlarm")
+    assert {each["Name"] for each in latency["Dimensions"]} == set(re.findall(r"add_dimension\(\"(\w+)\"", source))
+    assert latency["Namespace"] == config.NAMESPACE
+    assert observe.logger.service != "service_undefined"  # else Powertools' variable would be needed, a dimension more
+
+
+@BOTH
+def test_every_alarm_notifies_and_is_explained(stack: Stack) -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    for name, alarm in stack.of_type("AWS::CloudWatch::Alarm").items():
+        heading = re.search(r"docs/operations\.md, \"(.+)\"", alarm["AlarmDescription"])
+        assert heading, name
+        assert f"### {heading[1]}\n" in text
+        assert alarm.get("AlarmActions", NOTHING) == (
+            NOTHING if stack is STACK else [stack.value({"Ref": "AlarmTopicArn"})]
+        )
+        assert alarm["TreatMissingData"] == "notBreaching"
+
+
+@BOTH
+def test_the_dashboard_is_json(stack: Stack) -> None:
+    body = json.loads(stack.resource("Dashboard")["DashboardBody"])
+    expressions = [
+        metric[0]["expression"]
+        for widget in body["widgets"]
+        for metric in widget["properties"]["metrics"]
+        if isinstance(metric[0], dict)
+    ]
+    assert 'SEARCH(\'{CrossCloudReplicator,Rule,SourceBucket} SourceBucket="dummy" MetricName' in expressions[0]
+
+
+def test_the_notification_asks_for_every_event_that_is_replicated() -> None:
+    asked = STACK.resource("BucketNotification")
+    assert asked["QueueArn"] == "EventsQueue.Arn"
+    assert asked["Events"] == [
+        "s3:ObjectCreated:*",
+        "s3:ObjectRemoved:*",
+        "s3:ObjectTagging:*",
+        "s3:ObjectRestore:Completed",
+        "s3:LifecycleExpiration:*",
+    ]
+    assert RESOURCES["BucketNotification"]["DependsOn"] == "EventsQueuePolicy"
+    allowed = [
+        each for each in statements(STACK.resource("BucketNotificationRole")) if each["Sid"] == "MergeNotifications"
+    ]
+    assert allowed[0]["Resource"] == "arn:aws:s3:::dummy"
+    assert set(LISTS) == {"QueueConfigurations", "TopicConfigurations", "LambdaFunctionConfigurations"}
+
+
+def test_google_is_told_the_role_by_its_name() -> None:
+    principal = STACK.value(TEMPLATE["Outputs"]["GcpPrincipal"]["Value"])
+    pool = "principalSet://iam.googleapis.com/projects/1234/locations/global/workloadIdentityPools/aws-pool"
+    assert principal.startswith(f"{pool}/attribute.aws_role/arn:aws:sts::123456789012:assumed-role/")
+    assert STACK.resource("ReplicatorRole")["RoleName"] == "replicator-us-east-1"

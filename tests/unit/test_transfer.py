@@ -1,0 +1,161 @@
+"""Bytes on their way: every checksum S3 keeps is verified, and pieces are even however the bytes trickle."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import zlib
+from dataclasses import replace
+
+import anycrc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.errors import Corrupt, Unavailable
+from handler.model import Original, Span
+from handler.transfer import CheckedReader, check_of, pieces
+from tests.fakes import BadReader, breaks, crc32c, ends_early, md5, original_of, reader, too_long
+
+DATA = bytes(range(256)) * 5 + b"end"
+
+
+def b64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def unhashed(data: bytes = DATA) -> Original:
+    return original_of(data, md5=None, etag="opaque")
+
+
+CHECKSUMS = {
+    "CRC32": b64(zlib.crc32(DATA).to_bytes(4, "big")),
+    "CRC32C": crc32c(DATA),
+    "CRC64NVME": b64(anycrc.Model("CRC64-NVME").calc(DATA).to_bytes(8, "big")),
+    "MD5": md5(DATA),
+    "SHA1": b64(hashlib.sha1(DATA, usedforsecurity=False).digest()),
+    "SHA256": b64(hashlib.sha256(DATA).digest()),
+    "SHA512": b64(hashlib.sha512(DATA).digest()),
+}
+KNOWN_ANSWERS = {
+    "CRC32": "y/Q5Jg==",
+    "CRC32C": "4waSgw==",
+    "CRC64NVME": "rosUhgp5mIg=",
+    "MD5": "JfnnlDI7RTiF9RgfG2JNCw==",
+}
+"""Of the bytes `123456789`, from the catalogue of CRC algorithms and RFC 1321."""
+
+
+def verified(original: Original, data: bytes) -> bytes:
+    return b"".join(pieces(CheckedReader(io.BytesIO(data), original), 100))
+
+
+@pytest.mark.parametrize("name", CHECKSUMS)
+def test_every_algorithm_of_s3_is_verified(name: str) -> None:
+    original = replace(unhashed(), checksums={name: CHECKSUMS[name]})
+    check = check_of(original)
+    assert check is not None
+    assert check.name == name
+    assert verified(original, DATA) == DATA
+    for wrong in (bytes([DATA[0] ^ 1]) + DATA[1:], DATA[:-1] + b"!", bytes(len(DATA))):
+        with pytest.raises(Corrupt, match=name):
+            verified(original, wrong)
+
+
+@pytest.mark.parametrize(("name", "value"), KNOWN_ANSWERS.items())
+def test_checksums_are_those_of_the_standards(name: str, value: str) -> None:
+    assert verified(replace(unhashed(b"123456789"), checksums={name: value}), b"123456789") == b"123456789"
+
+
+def test_an_etag_that_is_an_md5_is_verified() -> None:
+    original = original_of(DATA)
+    assert verified(original, DATA) == DATA
+    with pytest.raises(Corrupt, match="MD5"):
+        verified(original, DATA[::-1])
+
+
+def test_a_checksum_of_the_whole_comes_before_the_etag() -> None:
+    wrong_etag = replace(original_of(DATA), md5=md5(b"other"), checksums={"SHA256": CHECKSUMS["SHA256"]})
+    assert verified(wrong_etag, DATA) == DATA
+
+
+@pytest.mark.parametrize("original", [unhashed(), replace(unhashed(), checksums={"NEW": "x"})])
+def test_what_cannot_be_checked_is_counted_all_the_same(original: Original) -> None:
+    assert check_of(original) is None
+    assert verified(original, DATA) == DATA
+    with pytest.raises(Corrupt, match="short"):
+        verified(original, DATA[:-1])
+
+
+PARTS = 500
+
+
+@pytest.mark.parametrize("part_size", [1, 7, PARTS, len(DATA) - 1, len(DATA), 5000])
+@pytest.mark.parametrize("name", ["SHA256", "CRC32C", "ETAG"])
+def test_checksums_of_parts_are_verified_where_the_parts_are_known(part_size: int, name: str) -> None:
+    parts = [DATA[start : start + part_size] for start in range(0, len(DATA), part_size)]
+    digest = {
+        "SHA256": lambda data: hashlib.sha256(data).digest(),
+        "CRC32C": lambda data: base64.b64decode(crc32c(data)),
+        "ETAG": lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
+    }[name]
+    composite = b64(digest(b"".join(map(digest, parts))))
+    original = replace(unhashed(), composites={name: composite}, part_size=part_size)
+    assert verified(original, DATA) == DATA
+    with pytest.raises(Corrupt, match=name):
+        verified(original, DATA[:-1] + b"!")
+
+
+def test_checksums_of_parts_say_nothing_where_the_parts_are_not_known() -> None:
+    assert check_of(replace(unhashed(), composites={"SHA256": "x"})) is None
+
+
+def test_the_verdict_comes_before_the_last_bytes_are_handed_out() -> None:
+    body = CheckedReader(io.BytesIO(bytes(10)), original_of(b"0123456789"))
+    assert body.read(9) == bytes(9)
+    with pytest.raises(Corrupt):
+        body.read(1)
+
+
+def test_a_span_is_counted_and_not_verified() -> None:
+    body = CheckedReader(io.BytesIO(b"xyz"), original_of(b"0123456789"), Span(2, 5))
+    assert (body.size, body.read(), body.read()) == (3, b"xyz", b"")
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 4, 100])
+def test_a_reader_hands_out_at_most_what_is_asked_and_nothing_beyond_its_size(size: int) -> None:
+    body = CheckedReader(io.BytesIO(b"0123456789 and more"), original_of(b"0123456789"))
+    first = body.read(size)
+    assert first == b"0123456789"[: size if size >= 0 else None]
+    rest = b"".join(iter(body.read, b""))
+    assert first + rest == b"0123456789"
+    assert body.read(5) == b""
+
+
+def test_an_empty_object_is_read_without_asking() -> None:
+    body = CheckedReader(BadReader(b"", b"", RuntimeError("asked")), original_of(b""))
+    assert body.read() == b""
+    assert list(pieces(body, 10)) == []
+
+
+@given(data=st.binary(max_size=400), size=st.integers(1, 90), at_most=st.integers(1, 90))
+def test_pieces_are_even_however_the_bytes_trickle(data: bytes, size: int, at_most: int) -> None:
+    got = list(pieces(reader(data, at_most=at_most), size))
+    assert b"".join(got) == data
+    assert all(len(piece) == size for piece in got[:-1])
+    assert all(0 < len(piece) <= size for piece in got)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1282, 1283, 1284, 5000])
+def test_a_body_that_is_not_as_long_as_it_said_is_corrupt(size: int) -> None:
+    for body in (ends_early(DATA), ends_early(DATA, 700), too_long(DATA), too_long(DATA, DATA)):
+        with pytest.raises(Corrupt):
+            list(pieces(body, size))
+
+
+def test_what_a_reader_raises_passes() -> None:
+    error = Unavailable("gone")
+    with pytest.raises(Unavailable) as caught:
+        list(pieces(breaks(DATA, error), 100))
+    assert caught.value is error
