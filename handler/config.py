@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,8 +108,8 @@ def rules_of(text: str, faults: list[str]) -> tuple[Rule, ...]:
         faults.append("REPLICATION_RULES must be a list of one rule or more")
         return ()
     rules = [_RuleReader(index, item, faults).read() for index, item in enumerate(document)]
-    ids = [rule.id for rule in rules if rule]
-    faults += [f"two rules have the ID {name!r}" for name in sorted({name for name in ids if ids.count(name) > 1})]
+    ids = Counter(rule.id for rule in rules if rule)
+    faults += [f"two rules have the ID {name!r}" for name, count in sorted(ids.items()) if count > 1]
     return tuple(rule for rule in rules if rule)
 
 

@@ -17,7 +17,7 @@ CHECK = PROVENANCE + "check"
 """Tells by which checksum the bytes were verified on their way; no part of equality."""
 EXPIRES = "s3-expires"
 TAG = "s3-tag-"
-RESERVED = (PROVENANCE, EXPIRES, TAG)
+RESERVED = (PROVENANCE, TAG)
 LARGEST = 5 * TIB
 """The largest object GCS has; S3's are larger."""
 
@@ -30,10 +30,10 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
     """
     if original.size > LARGEST:
         raise Refused(f"{original.key!r} has {original.size} bytes, GCS holds up to 5 TiB", code="SrcObjectTooLarge")
-    clash = next((name for name in original.user_metadata if name.startswith(RESERVED)), None)
+    clash = next((name for name in original.user_metadata if name == EXPIRES or name.startswith(RESERVED)), None)
     if clash:
         raise Refused(
-            f"the user metadata {clash!r} has a name that replicas use themselves ({', '.join(RESERVED)})",
+            f"the user metadata {clash!r} has a name that replicas use themselves ({', '.join((EXPIRES, *RESERVED))})",
             code="SrcMetadataReserved",
         )
     metadata = dict(original.user_metadata)

@@ -62,7 +62,7 @@ class Destination(Protocol):
         """
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
-        """Replace everything but the bytes, if `key` still is at `expect`. Storage class is left as it is.
+        """Replace everything but the bytes, if `key` still is at `expect`.
 
         Raises:
             Moved: `key` is at another generation or metageneration.

@@ -15,6 +15,8 @@ from handler.transfer import check_of
 
 IN_PARTS = "InParts"
 """Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""
+EQUAL = "equal"
+"""Why nothing is left to do, in the common case."""
 TURNS = 12
 """Looks at one key before it is left to a later delivery: it is being written faster than it can be copied."""
 
@@ -69,6 +71,11 @@ class Outcome:
     """By which checksum what was written is known to be what S3 holds; "none" where S3 keeps none that can be."""
 
     @property
+    def equal(self) -> bool:
+        """Whether there is a copy, and it is equal."""
+        return self.why == EQUAL
+
+    @property
     def done(self) -> str:
         """One word for the log: what the last action was."""
         return self.actions[-1].value if self.actions else Action.NOTHING.value
@@ -93,7 +100,7 @@ def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...])
         return Decision(Action.NOTHING, f"excluded by {names}: the tags are not those asked for", rules[0])
     stamp = mapping.stamp_of(original, rule)
     if mapping.is_equal(original, replica, stamp):
-        return Decision(Action.NOTHING, "equal", rule, stamp)
+        return Decision(Action.NOTHING, EQUAL, rule, stamp)
     if mapping.has_same_bytes(original, replica, stamp) and not _would_go_back(replica, stamp):
         return Decision(Action.PATCH, "the bytes are equal, the metadata is not", rule, stamp)
     if original.archived:
@@ -104,7 +111,7 @@ def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...])
     return Decision(Action.PUT, "the bytes differ" if replica.exists else "no replica", rule, stamp)
 
 
-def reconcile(
+def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
     route: Route,
     key: str,
     *,
@@ -159,16 +166,21 @@ class _Loop:
         self.bytes = 0
         self.check = ""
         self.in_parts = in_parts
+        self.lost = False
 
     def try_absent(self) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
+        self._try_at_once(Replica())
+
+    def _try_at_once(self, replica: Replica) -> None:
+        """Put the object over `replica`, looked at and read by one GET."""
         try:
             with self.route.source.open(self.key) as body:
                 if body.size > SMALL:
                     return
-                decision = decide(body.original, Replica(), self.route.rules)
+                decision = decide(body.original, replica, self.route.rules)
                 if decision.action is Action.PUT:
-                    self.replica = self._put(body, decision.stamp, ABSENT)
+                    self.replica = self._put(body, decision.stamp, replica.generation)
         except (Moved, Refused):
             self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
 
@@ -176,6 +188,10 @@ class _Loop:
         """Look once and act on it; True where nothing is left to do, or nothing that is this loop's."""
         if self.replica is None:
             self.replica = self.route.destination.head(self.name)
+            if self.lost and self.part is None:  # a hot key: the next state that is looked at may be gone as well
+                self._try_at_once(self.replica)
+                if self.replica is None:
+                    return False
         staged = self._staged()
         self.original = self.route.source.head(self.key)
         self.decision = self._decide(self.original, self.replica)
@@ -185,7 +201,7 @@ class _Loop:
         try:
             self.replica = self._act(self.decision, self.original, self.replica)
         except Moved:
-            self.replica = None
+            self.replica, self.lost = None, True
         return self._is_handed_over()
 
     def _is_handed_over(self) -> bool:

@@ -109,10 +109,10 @@ class Replicator:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         with _collected(errors):
-            for route in self._routes(work):
+            for rules in self._rules_by_name(work):
                 with _collected(errors):
                     outcome = reconcile(
-                        route,
+                        self._route(rules),
                         work.key,
                         guess_absent=work.guess_absent,
                         again=work.redelivered,
@@ -122,21 +122,26 @@ class Replicator:
                     outcomes.append(outcome)
         return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
 
-    def _routes(self, work: Work) -> list[Route]:
-        """One route for each name the object goes to; rules that share a name compete by priority."""
+    def _rules_by_name(self, work: Work) -> list[tuple[Rule, ...]]:
+        """The rules that cover the key, apart for each name it goes to; those that share one compete by priority."""
         if work.bucket not in self._rules:
             raise Refused(f"no rule has the source bucket {work.bucket!r}", code="SrcBucketReplicationConfigMissing")
-        by_name: dict[tuple[str, str], list[Rule]] = {}
+        by_name: dict[tuple[str, str], tuple[Rule, ...]] = {}
         for rule in self._rules[work.bucket]:
             if rule.covers(work.key):
-                by_name.setdefault((rule.destination, rule.destination_key(work.key)), []).append(rule)
-        covering = [rule for rules in by_name.values() for rule in rules]
-        source = self._source(work.bucket, any(rule.tags or rule.replicate_tags for rule in covering))
-        return [
-            Route(source=source, destination=self._destination(location), rules=tuple(rules), parts=self._parts)
-            for (location, name), rules in by_name.items()
-            if work.part is None or (work.part.destination, work.part.name) == (location, name)
-        ]
+                name = rule.destination, rule.destination_key(work.key)
+                by_name[name] = (*by_name.get(name, ()), rule)
+        part = work.part and (work.part.destination, work.part.name)
+        return [rules for name, rules in by_name.items() if part in {None, name}]
+
+    def _route(self, rules: tuple[Rule, ...]) -> Route:
+        with_tags = any(rule.tags or rule.replicate_tags for rule in rules)
+        return Route(
+            source=self._source(rules[0].source, with_tags),
+            destination=self._destination(rules[0].destination),
+            rules=rules,
+            parts=self._parts,
+        )
 
 
 def coalesce(changes: Iterable[tuple[Change, bool]]) -> list[Work]:

@@ -51,14 +51,18 @@ def _replicate(body: str | None, allows: Callable[[str], bool], replicate: Repli
         return _response(400, {"error": "Invalid input", "detail": str(error)})
     if not allows(change.bucket):
         return _response(403, {"error": "Bucket not allowed"})
-    result = replicate(change)
+    return _answer(replicate(change))
+
+
+def _answer(result: Result) -> Response[str]:
     if result.errors:
         retryable = any(error.retryable for error in result.errors)
         return _response(500, {"error": "; ".join(map(str, result.errors)), "retryable": retryable})
-    if not result.outcomes:
-        return _response(403, {"error": "Key not allowed", "detail": "no rule covers this key"})
-    if all(outcome.original is None for outcome in result.outcomes):
+    if result.outcomes and all(outcome.original is None for outcome in result.outcomes):
         return _response(404, {"error": "Source file not found"})
+    if not any(outcome.equal for outcome in result.outcomes):
+        detail = "; ".join(outcome.why for outcome in result.outcomes) or "no rule covers this key"
+        return _response(403, {"error": "Key not allowed", "detail": detail})
     copied = any(outcome.actions for outcome in result.outcomes)
     return _response(200, {"status": "Success" if copied else "Already Exists"})
 

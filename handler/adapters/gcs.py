@@ -71,10 +71,12 @@ class GcsDestination:
         """
         _require_storable(key, body.size, stamp)
         blob = self._blob(key, stamp)
-        with translated(f"write {key!r}"):
-            if body.size <= SMALL:
-                return self._put_at_once(blob, b"".join(pieces(body, SMALL)), body.original.md5, expect)
+        if body.size > SMALL:
             return self._put_in_chunks(blob, body, expect)
+        data = b"".join(pieces(body, SMALL))  # what the reader raises stays as it is
+        md5 = body.original.md5 if body.size == body.original.size else None
+        with translated(f"write {key!r}"):
+            return self._put_at_once(blob, data, md5, expect)
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
         """Replace the metadata by one PATCH; a change of storage class is a rewrite within GCS; see `Destination`."""
@@ -140,18 +142,18 @@ class GcsDestination:
 
     def _put_in_chunks(self, blob: storage.Blob, body: Reader, expect: Generation) -> Replica:
         http = self._client._http  # noqa: SLF001 - its AuthorizedSession; there is no public name
-        answer = http.post(
-            f"{self._client.api_endpoint}/upload/storage/v1/b/{self._bucket.name}/o",
-            params={"uploadType": "resumable", "name": blob.name, "ifGenerationMatch": expect.number},
-            json=_resource(blob),
-            headers={"X-Upload-Content-Length": str(body.size)},
-            timeout=self._patience()["timeout"],
-        )
-        if answer.status_code != 200:
-            raise of_response(answer, "start of an upload session")
-        session = ResumableSession(
-            http, answer.headers["Location"], body.size, time_left=self._time_left, sleep=self._sleep
-        )
+        with translated(f"begin to write {blob.name!r}"):
+            answer = http.post(
+                f"{self._client.api_endpoint}/upload/storage/v1/b/{self._bucket.name}/o",
+                params={"uploadType": "resumable", "name": blob.name, "ifGenerationMatch": expect.number},
+                json=_resource(blob),
+                headers={"X-Upload-Content-Length": str(body.size)},
+                timeout=self._patience()["timeout"],
+            )
+            if answer.status_code != 200:
+                raise of_response(answer, "start of an upload session")
+            address = answer.headers["Location"]
+        session = ResumableSession(http, address, body.size, time_left=self._time_left, sleep=self._sleep)
         resource, crc32c = session.send(body)
         stored = storage.Blob(blob.name, self._bucket)
         stored._set_properties(resource)  # noqa: SLF001 - the library's own parser of a resource

@@ -48,7 +48,7 @@ def headers_of(stored: Stored, etag: str | None = None) -> dict[str, str]:
     attributes = stored.attributes
     headers = {name: attributes[field] for field, name in _HEADERS.items() if attributes.get(field)}
     headers |= {
-        "Content-Type": attributes["contentType"],
+        "Content-Type": attributes.get("contentType") or "application/octet-stream",
         "ETag": f'"{etag}"' if etag else stored.etag,
         "Last-Modified": formatdate(moment(attributes["updated"], "updated").timestamp(), usegmt=True),
         "x-goog-generation": str(stored.generation),

@@ -45,7 +45,7 @@ def test_the_table_lines_up() -> None:
 
 @pytest.mark.parametrize(("ok", "code"), [(True, 0), (False, 1)])
 def test_the_program_prints_the_deployed_functions_table(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ok: bool, code: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, ok: bool, code: int
 ) -> None:
     asked: list[Any] = []
 

@@ -1,0 +1,238 @@
+"""Large objects in parts: cut alike by everybody, resumed, handed over, composed once, verified as a whole."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import anycrc
+import pytest
+
+from handler.errors import Corrupt, Moved, Unavailable
+from handler.events import Trigger, parse, part_message
+from handler.model import GIB, MIB, TIB, Part, Rule
+from handler.parts import FAN, HUGE, LARGE, SPAN, STAGING, Parts, Plan
+from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
+from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, original_of
+
+RULE = Rule(id="r", source="src", destination="gs://dst")
+DATA = bytes(range(256)) * 5 + b"tail"
+
+
+def crc64nvme(data: bytes) -> str:
+    return base64.b64encode(anycrc.Model("CRC64-NVME").calc(data).to_bytes(8, "big")).decode()
+
+
+CHECKSUMS = {"CRC32C": crc32c, "CRC64NVME": crc64nvme}
+
+
+@pytest.fixture(scope="module")
+def threads() -> Executor:
+    return ThreadPoolExecutor(4)
+
+
+class Bench:
+    """Both sides, objects of over 1,000 bytes large, parts of 100 bytes, and a queue of handed-over parts."""
+
+    def __init__(self, threads: Executor, faults: Faults | None = None, *, span: int = 100) -> None:
+        self.source = MemorySource()
+        self.destination = MemoryDestination()
+        self.sent: list[Part] = []
+        self._threads, self._span, self._faults = threads, span, faults or Faults()
+
+    def put(self, data: bytes = DATA, algorithm: str = "CRC64NVME") -> None:
+        self.source.put("k", data, checksums={algorithm: CHECKSUMS[algorithm](data)})
+
+    def run(
+        self, part: Part | None = None, *, queue: bool = False, spans: int = 1 << 30, again: bool = False
+    ) -> Outcome:
+        """Reconcile with time for so many spans and turns."""
+        left = iter(range(spans))
+        parts = Parts(
+            self._threads,
+            large=1000,
+            huge=1000 if queue else TIB,
+            span=self._span,
+            send=self.sent.extend if queue else None,
+        )
+        route = Route(
+            source=self._faults.source(self.source),
+            destination=self._faults.composer(self.destination),
+            rules=(RULE,),
+            parts=parts,
+        )
+        return reconcile(route, "k", part=part, again=again, go_on=lambda: next(left, None) is not None)
+
+    def only_the_copy(self, data: bytes = DATA) -> bool:
+        return self.destination.keys() == {"k"} and self.destination.data("k") == data
+
+
+@pytest.mark.parametrize("algorithm", CHECKSUMS)
+@pytest.mark.parametrize("span", [100, 20, 2000])
+def test_a_large_object_is_copied_in_parts_and_none_is_left(threads: Executor, algorithm: str, span: int) -> None:
+    bench = Bench(threads, span=span)
+    bench.put(algorithm=algorithm)
+    outcome = bench.run()
+    assert outcome.actions == (Action.PUT,)
+    assert outcome.check == f"{algorithm} of spans"
+    assert outcome.bytes == len(DATA)
+    assert bench.only_the_copy()
+    assert bench.run().actions == ()
+
+
+@pytest.mark.parametrize("algorithm", CHECKSUMS)
+def test_parts_that_do_not_add_up_are_corrupt_and_swept(threads: Executor, algorithm: str) -> None:
+    bench = Bench(threads)
+    bench.source.put("k", DATA, checksums={algorithm: CHECKSUMS[algorithm](DATA + b"!")})
+    with pytest.raises(Corrupt, match="add up"):
+        bench.run()
+    assert bench.destination.keys() == set()
+
+
+def test_what_time_ran_out_for_is_gone_on_with_by_the_next_delivery(threads: Executor) -> None:
+    bench = Bench(threads)
+    bench.put()
+    with pytest.raises(Unavailable) as caught:
+        bench.run(spans=6)
+    assert caught.value.code == "OutOfTime"
+    staged = len(bench.destination.keys())
+    assert 0 < staged < 13
+    gets = bench.source.requests["GET"]
+    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.source.requests["GET"] - gets == 13 - staged, "a part that was there was read again"
+    assert bench.only_the_copy()
+
+
+def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there(threads: Executor) -> None:
+    bench = Bench(threads)
+    bench.put()
+    with pytest.raises(Unavailable) as caught:
+        bench.run(queue=True)
+    assert caught.value.code == IN_PARTS
+    assert [part.index for part in bench.sent] == list(range(13))
+    for part in [*reversed(bench.sent), *bench.sent[:3]]:
+        bench.run(part, queue=True)
+    assert bench.only_the_copy()
+    assert bench.run(queue=True, again=True).actions == ()
+
+
+def test_time_that_runs_out_hands_the_rest_over_where_there_is_a_queue(threads: Executor) -> None:
+    bench = Bench(threads)
+    bench.put()
+    sent: list[Part] = []
+    parts = Parts(threads, large=1000, huge=TIB, span=100, send=sent.extend)
+    route = Route(source=bench.source, destination=bench.destination, rules=(RULE,), parts=parts)
+    left = iter(range(4))
+    with pytest.raises(Unavailable) as caught:
+        reconcile(route, "k", go_on=lambda: next(left, None) is not None)
+    assert caught.value.code == IN_PARTS
+    assert len(sent) + len(bench.destination.keys()) == 13
+    for part in sent:
+        bench.run(part, queue=True)
+    assert bench.only_the_copy()
+
+
+def test_a_newer_state_stops_the_old_parts_and_theirs_are_swept(threads: Executor) -> None:
+    bench = Bench(threads)
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    old = list(bench.sent)
+    bench.run(old[0], queue=True)
+    bench.put(DATA[::-1])
+    gets = bench.source.requests["GET"]
+    outcome = bench.run(old[1], queue=True)
+    assert outcome.why.startswith("superseded")
+    assert bench.source.requests["GET"] == gets
+    assert bench.destination.keys() == set(), "parts of a state that is over are left"
+    bench.run()
+    assert bench.only_the_copy(DATA[::-1])
+
+
+def test_a_superseded_part_does_not_touch_the_newer_states_parts(threads: Executor) -> None:
+    bench = Bench(threads)
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    old = bench.sent[0]
+    bench.put(DATA[::-1])
+    bench.sent.clear()
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    bench.run(bench.sent[0], queue=True)
+    staged = bench.destination.keys()
+    assert len(staged) == 1
+    bench.run(old, queue=True)
+    assert bench.destination.keys() == staged
+
+
+@pytest.mark.parametrize("call", ["destination.put", "destination.compose", "destination.patch"])
+def test_a_lost_answer_in_the_middle_is_made_good_by_the_next_delivery(
+    threads: Executor, faults: Faults, call: str
+) -> None:
+    bench = Bench(threads, faults)
+    bench.put()
+    faults.at(call, lost=True)
+    with pytest.raises(Unavailable):
+        bench.run()
+    bench.run(again=True)
+    assert bench.only_the_copy()
+
+
+def test_a_source_that_changes_while_parts_are_copied_ends_in_the_new_state(threads: Executor, faults: Faults) -> None:
+    bench = Bench(threads, faults)
+    bench.put()
+    faults.at("source.open", 3, then=lambda: bench.put(DATA[::-1]))
+    bench.run()
+    assert bench.only_the_copy(DATA[::-1])
+
+
+def test_two_that_copy_the_same_object_at_once_end_equal(threads: Executor, faults: Faults) -> None:
+    bench, rival = Bench(threads, faults), Bench(threads)
+    bench.put()
+    rival.source, rival.destination = bench.source, bench.destination
+    faults.at("destination.compose", then=rival.run)
+    assert bench.run().why == "equal"
+    assert bench.only_the_copy()
+
+
+def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
+    for size in (LARGE, HUGE + 1, 32 * GIB, 32 * GIB + 1, 5 * TIB):
+        plan = Plan(Part.of(original_of(b"", last_modified=original_of(b"").last_modified, size=size), RULE, "k"))
+        assert 1 <= plan.count <= FAN * FAN
+        assert plan.size % SPAN == 0
+        assert plan.size % MIB == 0
+        bounds = [plan.bounds(index) for index in range(plan.count)]
+        assert bounds[0].start == 0
+        assert bounds[-1].stop == size
+        assert all(left.stop == right.start for left, right in itertools.pairwise(bounds))
+        assert plan.part(0).startswith(STAGING)
+
+
+def test_a_part_travels_through_a_queue_unchanged() -> None:
+    part = Part.of(original_of(DATA, version_id="v1"), RULE, "copies/k").at(7)
+    message = {"eventSource": "aws:sqs", "messageId": "1", "body": part_message(part)}
+    batch = parse({"Records": [message]})
+    assert batch.trigger is Trigger.QUEUE
+    assert [change.part for change in batch.deliveries[0].changes] == [part]
+
+
+@pytest.mark.parametrize("body", ['{"replicatePart": {}}', '{"replicatePart": {"index": 1}}', '{"replicatePart": 3}'])
+def test_a_message_that_is_no_part_is_a_fault(body: str) -> None:
+    batch = parse({"Records": [{"eventSource": "aws:sqs", "messageId": "1", "body": body}]})
+    assert batch.deliveries[0].faults
+
+
+def test_an_unverifiable_object_goes_in_one_stream_until_it_is_huge() -> None:
+    parts = Parts(ThreadPoolExecutor(1))
+    assert not parts.take(original_of(b"", size=LARGE))
+    assert parts.take(original_of(b"", size=LARGE, checksums={"CRC32": "AAAAAA=="}))
+    assert parts.take(original_of(b"", size=HUGE))
+
+
+def test_moved_is_what_a_vanished_source_is_to_a_part(threads: Executor, faults: Faults) -> None:
+    bench = Bench(threads, faults)
+    bench.put()
+    faults.at("source.open", 1, raises=Moved("gone"))
+    assert bench.run().why == "equal"
