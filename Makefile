@@ -46,6 +46,8 @@ hot-key: $(READY) ## write one key 1,000 times in 10 seconds, and count the writ
 demo: $(READY) ## replicate files by real S3 events and show what happened
 	$(BIN)/python -m local_emulator demo
 
+include build.mk
+
 clean: ## remove what make and the tools made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

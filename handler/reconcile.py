@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
-from handler.model import ABSENT, SMALL, Generation, Original, Part, Replica, Rule, Stamp
+from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
 from handler.parts import Job, Parts, staging_of, sweep
 from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import check_of
@@ -139,7 +139,7 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         Refused, Unavailable, Corrupt: as the adapters do. Nothing is half done: the key can be tried again.
         Unavailable: with the code `IN_PARTS` where others are copying it, or time ran out.
     """
-    loop = _Loop(route, key, part, go_on, in_parts=again or part is not None)
+    loop = _Loop(route, key, part, go_on, again=again)
     if guess_absent:
         loop.try_absent()
     for _ in range(TURNS):
@@ -153,7 +153,7 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
 class _Loop:
     """One key's turns: what is known of the destination, and what was done so far."""
 
-    def __init__(self, route: Route, key: str, part: Part | None, go_on: Callable[[], bool], *, in_parts: bool) -> None:
+    def __init__(self, route: Route, key: str, part: Part | None, go_on: Callable[[], bool], *, again: bool) -> None:
         self.route = route
         self.key = key
         self.part = part
@@ -165,37 +165,42 @@ class _Loop:
         self.actions: list[Action] = []
         self.bytes = 0
         self.check = ""
-        self.in_parts = in_parts
+        self.in_parts = part is not None
+        self.again = again
         self.lost = False
 
     def try_absent(self) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
         self._try_at_once(Replica())
 
-    def _try_at_once(self, replica: Replica) -> None:
-        """Put the object over `replica`, looked at and read by one GET."""
+    def _try_at_once(self, replica: Replica) -> bool:
+        """Put the object over `replica`, looked at and read by one GET; False where that was lost."""
         try:
             with self.route.source.open(self.key) as body:
                 if body.size > SMALL:
-                    return
+                    return True
                 decision = decide(body.original, replica, self.route.rules)
                 if decision.action is Action.PUT:
                     self.replica = self._put(body, decision.stamp, replica.generation)
         except (Moved, Refused):
             self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
+            return False
+        return True
 
     def turn(self) -> bool:
         """Look once and act on it; True where nothing is left to do, or nothing that is this loop's."""
         if self.replica is None:
             self.replica = self.route.destination.head(self.name)
             if self.lost and self.part is None:  # a hot key: the next state that is looked at may be gone as well
-                self._try_at_once(self.replica)
-                if self.replica is None:
+                self.lost = False
+                if not self._try_at_once(self.replica):
                     return False
         staged = self._staged()
         self.original = self.route.source.head(self.key)
         self.decision = self._decide(self.original, self.replica)
         if self.decision.action is Action.NOTHING:
+            if self._may_have_left_parts():
+                return False
             sweep(self.route.destination, self._unneeded(staged))
             return True
         try:
@@ -203,6 +208,14 @@ class _Loop:
         except Moved:
             self.replica, self.lost = None, True
         return self._is_handed_over()
+
+    def _may_have_left_parts(self) -> bool:
+        """Whether an earlier delivery may have left staged parts: then they are listed, and all is looked at again."""
+        parts = self.route.parts
+        if self.in_parts or not self.again or not parts or (self.original and not parts.take(self.original)):
+            return False
+        self.in_parts, self.replica = True, None
+        return True
 
     def _is_handed_over(self) -> bool:
         """Whether others go on; a part's worker looks once more, for they may have finished while it copied."""

@@ -47,6 +47,7 @@ def configure(
     environment.update(
         REPLICATION_RULES=json.dumps(rules),
         DEAD_LETTER_QUEUE_URL=aws.dead_letter_queue.url,
+        PARTS_QUEUE_URL=aws.queue.url,  # one poller serves events and parts alike
         AWS_ENDPOINT_URL_S3=aws.url,
         AWS_ENDPOINT_URL_SQS=aws.url,
     )

@@ -15,7 +15,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from handler.adapters.gcs_errors import of_response, translated
 from handler.adapters.gcs_session import ResumableSession
-from handler.errors import Corrupt, Moved, NotFound, Refused
+from handler.errors import Corrupt, Moved, NotFound, Refused, Unavailable
 from handler.model import ABSENT, KIB, SMALL, TIB, Generation, Headers, Replica, Stamp
 from handler.ports import Reader
 from handler.transfer import pieces
@@ -155,14 +155,17 @@ class GcsDestination:
             address = answer.headers["Location"]
         session = ResumableSession(http, address, body.size, time_left=self._time_left, sleep=self._sleep)
         resource, crc32c = session.send(body)
-        stored = storage.Blob(blob.name, self._bucket)
-        stored._set_properties(resource)  # noqa: SLF001 - the library's own parser of a resource
-        return self._verified(_replica(stored), blob.name, body.size, crc32c)
+        with translated(f"write {blob.name!r}"):
+            stored = storage.Blob(blob.name, self._bucket)
+            stored._set_properties(resource)  # noqa: SLF001 - the library's own parser of a resource
+            return self._verified(_replica(stored), blob.name, body.size, crc32c)
 
     def _verified(self, stored: Replica, key: str, size: int, crc32c: str) -> Replica:
         """Take back, on its own generation, what a server stored otherwise than it was told to."""
         if (stored.size, stored.crc32c) == (size, crc32c):
             return stored
+        if not stored.generation.number:
+            raise Unavailable(f"{key!r}: GCS says it is written, and not what", code="DstUnknown")
         self.delete(key, expect=stored.generation)
         raise Corrupt(f"{key!r}: GCS stored {stored.size} bytes, crc32c {stored.crc32c}; sent {size}, {crc32c}")
 

@@ -17,7 +17,7 @@ import google_crc32c
 import requests
 from google.auth.exceptions import GoogleAuthError
 
-from handler.adapters.gcs_errors import of_response, translate
+from handler.adapters.gcs_errors import of_response, translate, translated
 from handler.errors import ReplicationError, Unavailable
 from handler.model import KIB, MIB
 from handler.ports import Reader
@@ -91,8 +91,9 @@ class ResumableSession:
         while True:
             answer, failure = self._try(piece, offset + sent, sent, crc32c)
             if answer is not None and answer.status_code in {200, 201}:
-                resource: Mapping[str, Any] = answer.json()
-                return resource
+                with translated("resumable upload"):
+                    resource: Mapping[str, Any] = answer.json()
+                    return resource
             if answer is not None and answer.status_code == 308:
                 persisted = _persisted(answer) - offset
                 if persisted < 0:

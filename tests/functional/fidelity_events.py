@@ -148,7 +148,7 @@ def _foreign_and_deleted(bench: Bench, bucket: str, key: str) -> None:
 
 def _crc32c_only(bench: Bench, bucket: str, key: str) -> None:
     """The object is one of several parts, of which S3 keeps a CRC32C of the whole."""
-    from tests.functional.fidelity import of_whole  # noqa: PLC0415 - it has a table of its own to build
+    from tests.functional.fidelity import of_whole
 
     bench.rig.put_parts(bucket, key, (OLD[:9], OLD[9:]), {}, Truth(headers=of_whole("CRC32C", OLD)))
     _foreign(OLD)(bench, bucket, key)

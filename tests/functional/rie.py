@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import psutil
+
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / ".aws-sam/runtime"
 ARTIFACT = ROOT / ".aws-sam/desk/ReplicatorFunction"
@@ -28,14 +30,17 @@ def missing() -> str | None:
         return "the Runtime Interface Emulator is a Linux program"
     if not (ARTIFACT / ".complete").exists() or not (RUNTIME / ".ready").exists():
         return "nothing is built: make build"
+    sources = [*(ROOT / "handler").rglob("*.py"), ROOT / "handler/requirements.txt", ROOT / "handler/Makefile"]
+    if max(file.stat().st_mtime for file in sources) > (ARTIFACT / ".complete").stat().st_mtime:
+        return "what is built is older than handler/: make build"
     return None
 
 
 class Start(NamedTuple):
-    """Milliseconds of the first invocation, as AWS reports them."""
+    """Milliseconds of the start and the first invocation: as the emulator reports them, and of the processor alone."""
 
-    init: float
-    run: float
+    waited: float
+    processor: float
 
 
 class Rie:
@@ -125,9 +130,13 @@ class Rie:
         """What the first invocation took, once it is reported."""
         for _ in range(100):
             if found := _REPORT.search("".join(self.output)):
-                return Start(float(found["init"]), float(found["run"]))
+                return Start(float(found["init"]) + float(found["run"]), self._processor())
             time.sleep(0.02)
         raise RuntimeError("no report:\n" + "".join(self.output))
+
+    def _processor(self) -> float:
+        times = [child.cpu_times() for child in psutil.Process(self._process.pid).children(recursive=True)]
+        return 1000 * sum(each.user + each.system for each in times)
 
 
 def _free_port() -> int:

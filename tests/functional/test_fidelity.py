@@ -14,7 +14,8 @@ from google.cloud import storage
 from handler.app import Service
 from local_emulator.gcs import GcsServer
 from tests.fakes import crc32c, md5
-from tests.functional.fidelity import CLASSES, KINDS, Kind
+from tests.functional import fidelity_document
+from tests.functional.fidelity import CLASSES, DOCUMENT, KINDS, Kind
 from tests.functional.rig import Rig, message, record, rig_on
 
 
@@ -135,8 +136,15 @@ def test_a_copy_is_equal_in_every_field(world: World, kind: Kind) -> None:
 
     again = world.rig.handle(world.service, message("m", record(world.source(kind), key), receives=2))
     assert again.line(key)["outcome"] == "nothing", "the copy is known to be equal"
-    assert world.rig.blob(world.copies, name).generation == blob.generation
+    untouched = world.rig.blob(world.copies, name)
+    assert untouched is not None
+    assert (untouched.generation, untouched.metageneration) == (blob.generation, blob.metageneration)
 
 
 def test_there_are_at_least_sixty_kinds_and_no_two_of_one_name() -> None:
     assert len({kind.name for kind in KINDS}) == len(KINDS) >= 60
+
+
+def test_the_document_says_what_these_tests_run() -> None:
+    again = f"write it anew: python -m {fidelity_document.__name__}"
+    assert DOCUMENT.read_text() == fidelity_document.text(), again

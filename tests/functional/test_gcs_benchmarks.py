@@ -25,11 +25,12 @@ def program(name: str, *arguments: str) -> str:
 
 
 def test_a_few_kills_leave_no_partial_object_and_redelivery_ends_equal() -> None:
-    assert program("kills", "--rounds", "8").startswith("kills: 8 of 8, passed")
+    assert program("kills", "--rounds", "6").startswith("kills: 6 of 6, passed")
 
 
-def test_64_mib_pass_in_the_memory_that_5_gib_may_take() -> None:
-    assert program("huge", "--size", "64MiB") == "huge: passed"
+def test_192_mib_pass_in_the_memory_that_5_gib_may_take() -> None:
+    """So many that a handler or a shim which keeps the whole of a body does not pass."""
+    assert program("huge", "--size", "192MiB") == "huge: passed"
 
 
 @pytest.mark.parametrize(("text", "size"), [("5GiB", 5 << 30), ("64MiB", 64 << 20), ("17", 17)])

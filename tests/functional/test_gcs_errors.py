@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 
@@ -18,6 +19,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_client import connect
 from handler.adapters.gcs_errors import of_response, translate, translated
+from handler.adapters.gcs_session import ResumableSession
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 from handler.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import reader
@@ -195,6 +197,14 @@ def test_an_upload_sessions_address_is_in_no_message(error: Exception) -> None:
     """Whoever has it may write without credentials."""
     assert "ABC" not in str(translate(error, "call"))
     assert "upload_id=..." in str(translate(error, "call"))
+
+
+def test_a_session_that_cannot_be_reached_does_not_tell_its_address() -> None:
+    with a_server_that("refuses") as url, requests.Session() as http:
+        session = ResumableSession(http, f"{url}/o?upload_id=ABC", 4, time_left=lambda: 60.0, sleep=lambda _: None)
+        with pytest.raises(Unavailable, match=r"upload_id=\.\.\.") as caught:
+            session.send(reader(b"data"))
+    assert "ABC" not in "".join(traceback.format_exception(caught.value))
 
 
 # --- over HTTP

@@ -327,7 +327,7 @@ def test_a_wrong_rule_file_is_explained_fault_by_fault(tmp_path: Path) -> None:
         ("[]", "list of rules"),
         ("{}", "list of rules"),
         ('[{"ID": "a"}]', "rule 1 lacks Source.Bucket or Destination.Bucket"),
-        ('[{"Source": {"Bucket": "first"}, "Destination": {"Bucket": "gs://[bad"}}]', "Destination.Bucket"),
+        ('[{"Source": {"Bucket": "first"}, "Destination": {"Bucket": "gs://[bad"}}]', "'[bad' is not a bucket name"),
     ],
 )
 def test_what_is_no_list_of_rules_is_said_in_a_line(tmp_path: Path, text: str, fault: str) -> None:

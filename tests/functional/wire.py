@@ -132,7 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         wire, upstream = self.wires[self.server.server_address[1]]  # type: ignore[index] # an IPv4 address
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        request = Request(method=self.command, path=self.path, headers=CaseInsensitiveDict(self.headers.items()), body=body)
+        request = Request(
+            method=self.command, path=self.path, headers=CaseInsensitiveDict(self.headers.items()), body=body
+        )
         trouble = wire.note(request)
         trouble.before()
         if trouble.status is not None:
@@ -175,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = dict(headers).get("Content-Length", "0") if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and status not in {204, 304}:  # which have no body
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it

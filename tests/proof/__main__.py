@@ -38,9 +38,8 @@ def _explore(pool: ProcessPoolExecutor) -> int:
         fired.update(faults)
         print(f"  {seen:>9,} states  {name}", flush=True)
         divergences += _say(broken)
-    print(
-        f"explored exhaustively: {count} histories, {states:,} distinct states, {ends:,} ends, {divergences} divergences"
-    )
+    summary = f"{count} histories, {states:,} distinct states, {ends:,} ends, {divergences} divergences"
+    print(f"explored exhaustively: {summary}")
     print("  faults fired: " + ", ".join(f"{kind} {number:,}" for kind, number in sorted(fired.items())))
     return divergences
 

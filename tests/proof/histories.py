@@ -59,6 +59,27 @@ def thorough(reconcile: Reconcile) -> Iterator[Explorer]:
     yield Explorer(_history(("delete",), reconcile, foreign="Z"), duplicates=1, crashes=1, losses=1)
 
 
+def in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
+    """Yield what large objects go through: copied in parts by whoever begins, or handed over to a queue."""
+    for changes, budgets in (
+        (("put AB",), {"duplicates": 1, "crashes": 1, "losses": 1}),
+        (("put AB", "delete"), {"duplicates": 0, "crashes": 1}),
+        (("put AB", "put CD"), {"duplicates": 0, "crashes": 0}),
+    ):
+        yield Explorer(_history(changes, reconcile, span=1), at_once=2, **budgets)
+    for changes in (("put AB",), ("put AB", "delete")):
+        yield Explorer(_history(changes, reconcile, span=1, queue=True), duplicates=0, crashes=0, at_once=2)
+    yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=0, crashes=1, at_once=2)
+
+
+def large_in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
+    """Yield what is to be walked at random: large objects that change while they are copied in parts."""
+    for queue in (False, True):
+        for changes in (("put ABC",), ("put ABC", "put DEF"), ("put ABC", "copy", "put DEF", "delete", "put ABC")):
+            history = _history(changes, reconcile, span=1, queue=queue)
+            yield Explorer(history, duplicates=2, crashes=4, losses=4)
+
+
 def large(reconcile: Reconcile) -> Iterator[Explorer]:
     """Yield what is to be walked at random: many changes, and much that goes wrong."""
     mix = ("put A", "put B", "delete", "put C", "copy", "tag", "put D", "delete", "put A", "copy")
@@ -68,6 +89,15 @@ def large(reconcile: Reconcile) -> Iterator[Explorer]:
             yield Explorer(history, duplicates=12, crashes=12, losses=12)
 
 
-def _history(changes: tuple[str, ...], reconcile: Reconcile, *, versioned: bool = False, foreign: str = "") -> History:
+def _history(
+    changes: tuple[str, ...],
+    reconcile: Reconcile,
+    *,
+    versioned: bool = False,
+    foreign: str = "",
+    span: int = 0,
+    queue: bool = False,
+) -> History:
     name = ", ".join(changes) + (" (versioned)" if versioned else "") + (f" over foreign {foreign}" if foreign else "")
-    return History(name, changes, reconcile, versioned=versioned, foreign=foreign)
+    name += " handed over in parts" if queue else " in parts" if span else ""
+    return History(name, changes, reconcile, versioned=versioned, foreign=foreign, span=span, queue=queue)

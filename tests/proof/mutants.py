@@ -7,34 +7,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from handler import reconcile as real
+from handler import parts, reconcile
 from tests.proof.explore import BrokenError
-from tests.proof.histories import quick, thorough
+from tests.proof.histories import in_parts, large_in_parts, quick, thorough
 from tests.proof.world import Reconcile
 
+WALKS = 200
+"""Random walks with each fault, where the exploration of small histories does not show it."""
 _ANY = "type(expect)(-1, -1)"
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One fault: what it is, and how it is written into handler/reconcile.py."""
+    """One fault: what it is, and how it is written into a module of the handler's."""
 
     fault: str
     old: str
     new: str
+    module: ModuleType = reconcile
+    of_parts: bool = False
+    """Whether it shows in large objects, which are then explored first."""
 
     def reconcile(self) -> Reconcile:
         """Return the loop with the fault in it."""
-        source = Path(real.__file__).read_text()
-        if source.count(self.old) != 1:
-            raise ValueError(
-                f"the fault {self.fault!r} no longer fits: {self.old!r} stands {source.count(self.old)} times"
-            )
-        module = ModuleType("mutant")
-        sys.modules["mutant"] = module  # dataclasses look their module up
-        exec(compile(source.replace(self.old, self.new), "mutant", "exec"), module.__dict__)  # noqa: S102 - our own text
-        found: Reconcile = module.reconcile
+        faulty = self._mutated(self.module)
+        loop = faulty if self.module is reconcile else _copied(reconcile, Path(reconcile.__file__ or "").read_text())
+        for name in ("Job", "Parts", "staging_of", "sweep"):
+            setattr(loop, name, getattr(faulty, name))
+        found: Reconcile = loop.reconcile
         return found
+
+    def _mutated(self, module: ModuleType) -> ModuleType:
+        text = Path(module.__file__ or "").read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(
+                f"the fault {self.fault!r} no longer fits: {self.old!r} stands {text.count(self.old)} times"
+            )
+        return _copied(module, text.replace(self.old, self.new))
+
+
+def _copied(module: ModuleType, text: str) -> ModuleType:
+    copy = ModuleType(f"mutant of {module.__name__}")
+    sys.modules[copy.__name__] = copy  # dataclasses look their module up
+    exec(compile(text, copy.__name__, "exec"), copy.__dict__)  # noqa: S102 - our own text
+    return copy
 
 
 MUTANTS = (
@@ -49,14 +65,14 @@ MUTANTS = (
     ),
     Mutant(
         "takes a failed condition for success",
-        "        except Moved:\n            self.replica = None\n        return",
+        "        except Moved:\n            self.replica, self.lost = None, True\n        return",
         "        except Moved:\n            return True\n        return",
     ),
     Mutant(
         "takes a lost answer for success",
-        "        except Moved:\n            self.replica = None\n        return",
+        "        except Moved:\n            self.replica, self.lost = None, True\n        return",
         "        except Unavailable:\n            return True\n"
-        "        except Moved:\n            self.replica = None\n        return",
+        "        except Moved:\n            self.replica, self.lost = None, True\n        return",
     ),
     Mutant(
         "puts without a condition",
@@ -78,12 +94,17 @@ MUTANTS = (
         "asks the source before the destination",
         "        if self.replica is None:\n"
         "            self.replica = self.route.destination.head(self.name)\n"
-        "        staged = self._staged()\n"
-        "        self.original = self.route.source.head(self.key)\n",
-        "        staged = self._staged()\n"
-        "        self.original = self.route.source.head(self.key)\n"
+        "            if",
         "        if self.replica is None:\n"
-        "            self.replica = self.route.destination.head(self.name)\n",
+        "            self.original = self.route.source.head(self.key)\n"
+        "            self.replica = self.route.destination.head(self.name)\n"
+        "            self.decision = self._decide(self.original, self.replica)\n"
+        "            try:\n"
+        "                self.replica = self._act(self.decision, self.original, self.replica)\n"
+        "            except Moved:\n"
+        "                self.replica = None\n"
+        "            return self._is_handed_over()\n"
+        "            if",
     ),
     Mutant(
         "asks the source only once",
@@ -108,16 +129,59 @@ MUTANTS = (
         "if replica.exists and",
     ),
     Mutant("never deletes", "return Decision(Action.DELETE,", "return Decision(Action.NOTHING,"),
+    Mutant(
+        "acknowledges an event as soon as its parts are handed over",
+        "        if self.part is None:\n            raise Unavailable(",
+        "        if self.part is None:\n            return True\n            raise Unavailable(",
+        of_parts=True,
+    ),
+    Mutant(
+        "leaves staged parts behind",
+        "sweep(self.route.destination, self._unneeded(staged))",
+        "pass",
+    ),
+    Mutant(
+        "goes on with parts of a state that is over",
+        "if self.part is not None and (original is None or not self.part.is_of(original)):",
+        "if False:",
+        of_parts=True,
+    ),
+    Mutant(
+        "composes without a condition",
+        "stamp, expect=expect)\n        except NotFound",
+        "stamp, expect=type(expect)(-1, -1))\n        except NotFound",
+        parts,
+        of_parts=True,
+    ),
+    Mutant(
+        "reads parts of whatever state there is",
+        "at=self.original, span=",
+        "at=None, span=",
+        parts,
+        of_parts=True,
+    ),
+    Mutant(
+        "names parts alike for every state",
+        "_digest(repr(self.whole.state))",
+        "_digest(self.whole.name)",
+        parts,
+        of_parts=True,
+    ),
 )
 
 
 def caught(mutant: Mutant) -> BrokenError | None:
     """Return how the exploration catches the fault, None where it does not."""
-    reconcile = mutant.reconcile()
+    loop = mutant.reconcile()
     try:
-        for explorers in (quick, thorough):
-            for explorer in explorers(reconcile):
+        for explorers in (in_parts, quick) if mutant.of_parts else (quick, in_parts):
+            for explorer in explorers(loop):
                 explorer.exhaust()
+        for explorer in large_in_parts(loop):
+            for seed in range(WALKS):
+                explorer.walk(seed)
+        for explorer in thorough(loop):
+            explorer.exhaust()
     except BrokenError as broken:
         return broken
     return None

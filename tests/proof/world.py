@@ -172,7 +172,8 @@ class History:
             script.answer(Call("send", sent=tuple(parts)))
 
         huge = 1 if self.queue else 1 << 40
-        return Parts(_Inline(), large=1, huge=huge, span=self.span, send=send if self.queue else None)
+        make: type[Parts] = getattr(self.reconcile, "__globals__", {}).get("Parts", Parts)  # a deliberate fault's own
+        return make(_Inline(), large=1, huge=huge, span=self.span, send=send if self.queue else None)
 
     def replica(self, copy: Copy | None) -> Replica:
         """The copy as `head` gives it."""

@@ -44,8 +44,6 @@ QUEUES = {"EventsQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"
 CONSUMERS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
 POWERTOOLS = {"POWERTOOLS_LOG_LEVEL"}
 """Variables that Powertools reads by itself."""
-COMING = {"DRY_RUN", "BANDWIDTH_LIMIT"}
-"""Variables that the code does not read yet. To be emptied, then removed."""
 BOTH = pytest.mark.parametrize("stack", [STACK, EVERYTHING], ids=["defaults", "everything"])
 
 
@@ -155,7 +153,7 @@ def test_every_variable_the_code_reads_is_set_and_the_reverse() -> None:
     read = set(re.findall(r"environment(?:\.get\(|\[)\s*\"([A-Z_]+)\"", source))
     assert read, "the way config.py reads has changed"
     for name in (*CONSUMERS, "CheckFunction"):
-        assert set(STACK.variables(name)) == read | POWERTOOLS | COMING
+        assert set(STACK.variables(name)) == read | POWERTOOLS
 
 
 def test_the_environment_is_read_in_the_configuration_only() -> None:

@@ -1,0 +1,79 @@
+# The template and the artifact; the Makefile includes this. Tools of AWS's come from requirements-aws.txt, each set in an
+# environment of its own.
+ARCHITECTURE ?= arm64
+# The handler runs on AWS's Python $(PYTHON_VERSION); where the desk has none, what is tried here is built for the desk's.
+PYTHON_VERSION := 3.13
+TARGET_PYTHON ?= $(shell for python in python$(PYTHON_VERSION) "$$(uv python find $(PYTHON_VERSION) 2>/dev/null)" \
+	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(PYTHON_VERSION).*/bin/python; do \
+	"$$python" -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
+DESK_ARCHITECTURE := $(subst aarch64,arm64,$(shell uname -m))
+DESK_PYTHON = $(or $(TARGET_PYTHON),$(abspath $(BIN)/python))
+DESK_PYTHON_VERSION = $(shell $(DESK_PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+BUILT := .aws-sam/build/template.yaml
+DESK := .aws-sam/desk/ReplicatorFunction
+RUNTIME := .aws-sam/runtime
+SAM_READY := .venv-sam/.ready
+LINT_READY := .venv-lint/.ready
+HANDLER := $(shell find handler -name '*.py') handler/Makefile handler/requirements.txt
+# Neither telemetry nor an account: sam looks for credentials otherwise, and asks AWS who they are.
+SAM := env -u AWS_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
+	SAM_CLI_TELEMETRY=0 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam
+part = sed -n '/^\# == $(1)/,/^\# == /p' requirements-aws.txt
+
+.PHONY: build package-report bench-cold sam-local check-template clean-aws
+
+$(SAM_READY): requirements-aws.txt
+	$(PYTHON) -m venv .venv-sam
+	$(call part,sam) > .venv-sam/requirements.txt
+	.venv-sam/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r .venv-sam/requirements.txt
+	@touch $@
+
+$(LINT_READY): requirements-aws.txt
+	$(PYTHON) -m venv .venv-lint
+	$(call part,checkov) > .venv-lint/requirements.txt
+	.venv-lint/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r .venv-lint/requirements.txt
+	@touch $@
+
+.aws-sam/for-$(ARCHITECTURE): # another processor is another artifact
+	mkdir -p .aws-sam && rm -f .aws-sam/for-* && touch $@
+
+$(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITECTURE)
+	ARCHITECTURE=$(ARCHITECTURE) PYTHON_VERSION=$(PYTHON_VERSION) PYTHON=$(abspath $(BIN)/python) TARGET_PYTHON=$(TARGET_PYTHON) \
+		$(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
+
+# The same recipe for the desk's own processor and Python, to be run here.
+$(DESK)/.complete: $(READY) $(HANDLER)
+	rm -rf $(DESK) && mkdir -p $(DESK)
+	$(MAKE) -s --no-print-directory -C handler build-ReplicatorFunction ARTIFACTS_DIR=$(abspath $(DESK)) PYTHON=$(abspath $(BIN)/python) \
+		ARCHITECTURE=$(DESK_ARCHITECTURE) PYTHON_VERSION=$(DESK_PYTHON_VERSION) TARGET_PYTHON=$(DESK_PYTHON)
+	@touch $@
+
+$(RUNTIME)/.ready: $(SAM_READY) $(READY)
+	rm -rf $(RUNTIME) && mkdir -p $(RUNTIME)
+	$(call part,runtime) > $(RUNTIME)/requirements.txt
+	$(DESK_PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+		--target $(RUNTIME) -r $(RUNTIME)/requirements.txt
+	ln -s $(DESK_PYTHON) $(RUNTIME)/python
+	ln -s $(abspath $(wildcard .venv-sam/lib/python*/site-packages/samcli/local/rapid))/aws-lambda-rie-$(DESK_ARCHITECTURE) $(RUNTIME)/aws-lambda-rie
+	@touch $@
+
+build: $(BUILT) $(DESK)/.complete $(RUNTIME)/.ready ## build what is deployed (ARCHITECTURE=arm64 or x86_64), and the same for this desk
+
+package-report: build ## print the sizes of what is deployed, and its cold start
+	$(BIN)/python -m tests.benchmarks.cold_start --sizes .aws-sam/build/ReplicatorFunction --runs 5
+
+bench-cold: build ## measure cold starts: a trivial handler, ours, ours without byte code
+	$(BIN)/python -m tests.benchmarks.cold_start --runs 15
+
+check-template: $(SAM_READY) $(LINT_READY) ## lint template.yaml: sam, cfn-lint, checkov
+	$(SAM) validate --lint --template template.yaml
+	.venv-sam/bin/cfn-lint --append-rules cfn_lint_serverless.rules --regions us-east-1 eu-central-1 -- template.yaml
+	.venv-lint/bin/checkov --skip-download --framework cloudformation --file template.yaml --compact --quiet
+	.venv-lint/bin/checkov --skip-download --framework terraform --directory docs/terraform --compact --quiet
+
+sam-local: $(BUILT) ## invoke in Docker as AWS would: EVENT=events/s3-put.json
+	$(BIN)/python -m tests.functional.sam_local $(or $(EVENT),events/s3-put.json)
+
+clean-aws: ## remove what build.mk's targets made
+	rm -rf .venv-sam .venv-lint .aws-sam

@@ -1,0 +1,86 @@
+# Google's side of docs/deploy.md: trust in one AWS role, without a key, and what that role may do with one bucket.
+#
+#   terraform init && terraform apply -var project=... -var bucket=... -var aws_account_id=... -var aws_role=...
+
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    google = {
+      source  = "hashicorp/google"
+      version = ">= 5.0"
+    }
+  }
+}
+
+variable "project" {
+  description = "The Google Cloud project of the bucket."
+  type        = string
+}
+
+variable "bucket" {
+  description = "The destination bucket, which exists."
+  type        = string
+}
+
+variable "aws_account_id" {
+  description = "The AWS account of the stack."
+  type        = string
+}
+
+variable "aws_role" {
+  description = "The name of the stack's role: STACK-REGION, for instance replicator-us-east-1."
+  type        = string
+}
+
+variable "pool" {
+  description = "The id of the workload identity pool."
+  type        = string
+  default     = "aws-replicator"
+}
+
+provider "google" {
+  project = var.project
+}
+
+locals {
+  assumed_role = "arn:aws:sts::${var.aws_account_id}:assumed-role/${var.aws_role}"
+}
+
+resource "google_project_service" "needed" {
+  for_each           = toset(["iam.googleapis.com", "sts.googleapis.com", "storage.googleapis.com"])
+  service            = each.value
+  disable_on_destroy = false
+}
+
+resource "google_iam_workload_identity_pool" "aws" {
+  workload_identity_pool_id = var.pool
+  display_name              = "S3 replicator"
+  depends_on                = [google_project_service.needed]
+}
+
+resource "google_iam_workload_identity_pool_provider" "aws" {
+  #checkov:skip=CKV_GCP_125: It is about GitHub's tokens; this trusts AWS, and the condition below one role of it
+  workload_identity_pool_id          = google_iam_workload_identity_pool.aws.workload_identity_pool_id
+  workload_identity_pool_provider_id = "aws-account"
+  # This role only: nothing else of the account gets as much as a token.
+  attribute_condition = "assertion.arn.startsWith('${local.assumed_role}/')"
+  attribute_mapping = {
+    "google.subject"     = "assertion.arn"
+    "attribute.aws_role" = "assertion.arn.extract('{account_arn}assumed-role/') + 'assumed-role/' + assertion.arn.extract('assumed-role/{role_name}/')"
+  }
+  aws {
+    account_id = var.aws_account_id
+  }
+}
+
+# Create, read, change, list and delete objects of this bucket; nothing on the bucket itself.
+resource "google_storage_bucket_iam_member" "replicator" {
+  bucket = var.bucket
+  role   = "roles/storage.objectUser"
+  member = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.aws.name}/attribute.aws_role/${local.assumed_role}"
+}
+
+output "gcp_workload_identity_provider" {
+  description = "The stack's parameter GcpWorkloadIdentityProvider."
+  value       = google_iam_workload_identity_pool_provider.aws.name
+}

@@ -1,0 +1,225 @@
+"""The GCS adapter's resumable session where it must be given up: nothing new is visible, and no time is wasted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs_session import CHUNK, TRIES
+from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
+from handler.model import ABSENT, KIB, MIB, SMALL, Generation, Stamp
+from tests.fakes import BadReader, breaks, ends_early, too_long
+from tests.functional.conftest import Bucket, Slept
+from tests.functional.test_gcs_resumable import DATA, SIZE, put, puts
+from tests.functional.wire import Trouble, Wire, every, sends
+
+
+def assert_given_up(wire: Wire, bucket: Bucket, was: bytes | None = None) -> None:
+    """The session was cancelled, no object was deleted, and what is visible is what was there."""
+    deletes = [request for request in wire.requests if request.method == "DELETE"]
+    assert [bool(request.query.get("upload_id")) for request in deletes] == [True]
+    assert bucket.data("k") == was
+
+
+# --- trouble that does not
+
+
+def fails(gcs: GcsDestination, kind: type[ReplicationError], expect: Generation = ABSENT) -> ReplicationError:
+    with pytest.raises(kind) as caught:
+        put(gcs, expect=expect)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("asked", ["put", "question"])
+def test_a_session_that_is_gone_is_unavailable_and_leaves_nothing(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, status: int, asked: str
+) -> None:
+    if asked == "question":
+        wire.plan(sends("PUT", 2), Trouble(status=503))
+        wire.plan(lambda request: request.range == f"bytes */{SIZE}", Trouble(status=status, message="No session."))
+    else:
+        wire.plan(sends("PUT", 2), Trouble(status=status, message="No session."))
+    assert fails(gcs, Unavailable).code == "DstSessionGone"
+    assert_given_up(wire, gcs_bucket)
+
+
+def test_bytes_that_gcs_had_and_lost_end_the_session(gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire) -> None:
+    wire.plan(sends("PUT", 2), Trouble(status=308, headers={"Range": "bytes=0-1023"}))
+    assert fails(gcs, Unavailable).code == "DstSessionGone"
+    assert_given_up(wire, gcs_bucket)
+
+
+def test_a_rival_before_the_session_means_moved_and_no_byte_is_sent(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
+) -> None:
+    gcs_bucket.insert("k", b"rival")
+    fails(gcs, Moved)
+    assert wire.methods() == ["POST"]
+    assert gcs_bucket.data("k") == b"rival"
+
+
+def test_a_rival_during_the_session_means_moved_and_stays(gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire) -> None:
+    wire.plan(sends("PUT", 3), Trouble(before=lambda: gcs_bucket.insert("k", b"rival")))
+    fails(gcs, Moved)
+    assert_given_up(wire, gcs_bucket, b"rival")
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_a_byte_spoilt_on_the_way_is_corrupt_and_a_rivals_newer_copy_is_untouched(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, chunk: int
+) -> None:
+    """The library would delete the object without a generation: whoever's it is."""
+    rival: list[dict[str, Any]] = [gcs_bucket.insert("k", b"old")]
+
+    def overwrite(_: object = None) -> None:
+        rival.append(gcs_bucket.insert("k", b"rival"))
+
+    wire.plan(sends("PUT", chunk), Trouble(flip=MIB))
+    wire.plan(sends("DELETE"), Trouble(before=overwrite))
+    fails(gcs, Corrupt, Generation(int(rival[0]["generation"]), 1))
+    assert gcs_bucket.resource("k") == rival[1]
+    assert_given_up(wire, gcs_bucket, b"rival")
+
+
+def test_a_spoilt_byte_shows_also_where_the_session_is_finished_by_a_question(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
+) -> None:
+    """GCS has all the bytes, one wrong, and answers 503; asked what it has, it makes an object of them."""
+    wire.plan(
+        sends("PUT", 2),
+        Trouble(flip=17, adds={"x-goog-emulator-instructions": f"return-503-after-{(SMALL + MIB) // KIB}K"}),
+    )
+    with pytest.raises(Corrupt):
+        put(gcs, DATA[: SMALL + MIB])
+    assert_given_up(wire, gcs_bucket)  # no object was deleted, as none ever was
+
+
+def test_a_server_that_ignores_the_checksum_is_found_out(gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire) -> None:
+    """The header lost on the way, the object is taken back, on its own generation."""
+    wire.plan(sends("PUT", 2), Trouble(flip=17))
+    wire.plan(sends("PUT", 2), Trouble(drops="x-goog-hash"))
+    with pytest.raises(Corrupt):
+        put(gcs)
+    deletes = [request.query for request in wire.requests if request.method == "DELETE"]
+    assert all("ifGenerationMatch" in query or "upload_id" in query for query in deletes)
+    assert gcs_bucket.names() == set()
+
+
+@pytest.mark.parametrize("was", [None, b"older"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: breaks(DATA), Unavailable),
+        (lambda: breaks(DATA, after=SIZE - 1), Unavailable),
+        (lambda: breaks(DATA, Moved("it changed")), Moved),
+        (lambda: breaks(DATA, KeyboardInterrupt()), KeyboardInterrupt),
+        (lambda: ends_early(DATA), Corrupt),
+        (lambda: ends_early(DATA, CHUNK), Corrupt),
+        (lambda: too_long(DATA), Corrupt),
+    ],
+    ids=["breaks", "breaks at the end", "changes", "is interrupted", "ends early", "ends a chunk early", "goes on"],
+)
+def test_a_bad_body_cancels_the_session_and_nothing_new_is_visible(
+    gcs: GcsDestination,
+    gcs_bucket: Bucket,
+    wire: Wire,
+    make: Callable[[], BadReader],
+    kind: type[BaseException],
+    was: bytes | None,
+) -> None:
+    at = Generation(int(gcs_bucket.insert("k", was)["generation"]), 1) if was else ABSENT
+    with pytest.raises(kind):
+        gcs.put("k", make(), Stamp(), expect=at)
+    assert_given_up(wire, gcs_bucket, was)
+    cancelled = wire.requests[-1]
+    assert cancelled.status == 499
+
+
+def test_a_session_that_cannot_be_cancelled_hides_no_error(gcs: GcsDestination, wire: Wire) -> None:
+    wire.plan(sends("DELETE"), Trouble(forget=True))
+    with pytest.raises(Unavailable, match="stopped coming"):
+        gcs.put("k", breaks(DATA), Stamp(), expect=ABSENT)
+
+
+def test_a_denied_session_is_refused_and_an_overloaded_one_unavailable(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
+) -> None:
+    wire.plan(every("POST"), Trouble(status=403, reason="forbidden"), Trouble(status=503, reason="backendError"))
+    assert fails(gcs, Refused).code == "DstPutObjectNotPermitted"
+    assert fails(gcs, Unavailable).code == "Dst503"
+    assert gcs_bucket.names() == set()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>a captive portal</html>", b"{}", b"[]", b'{"generation": "x"}'])
+@pytest.mark.parametrize("size", [4, SIZE])
+def test_a_success_that_tells_of_no_object_is_unavailable_and_deletes_none(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, body: bytes, size: int
+) -> None:
+    """What became of the object nobody knows: redelivery looks. Above all no DELETE goes out without a generation."""
+    last = sends("PUT", 3) if size == SIZE else sends("POST")
+    wire.plan(last, Trouble(status=200, body=body))
+    gcs_bucket.insert("k", b"rival")
+    at = gcs.head("k").generation
+    with pytest.raises(Unavailable):
+        put(gcs, DATA[:size], at)
+    assert not [request for request in wire.requests if request.method == "DELETE" and "/storage/v1/" in request.path
+                and "upload_id" not in request.query]  # fmt: skip
+    assert gcs_bucket.data("k") == b"rival"
+
+
+# --- bounds
+
+
+def test_a_session_that_does_not_get_on_is_given_up_after_so_many_tries(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, slept: Slept
+) -> None:
+    wire.plan(every("PUT"), *[Trouble(status=503, reason="backendError")] * (2 * TRIES))
+    assert fails(gcs, Unavailable).code == "Dst503"
+    assert len(puts(wire)) == TRIES
+    assert len(slept) == TRIES - 1
+    assert_given_up(wire, gcs_bucket)
+
+
+def test_a_server_that_keeps_nothing_is_given_up_after_so_many_tries(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
+) -> None:
+    wire.plan(every("PUT"), *[Trouble(adds={"x-goog-emulator-instructions": "persist-only-0K"})] * TRIES)
+    assert fails(gcs, Unavailable).code == "DstStalled"
+    assert_given_up(wire, gcs_bucket)
+
+
+def test_no_try_is_made_and_nothing_waited_for_beyond_the_time_that_is_left(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, left: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pause takes its time, and each request a second."""
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        left[0] -= seconds
+
+    def second() -> None:
+        left[0] -= 1
+
+    monkeypatch.setattr(gcs, "_sleep", sleep)
+    left[0] = 3.5
+    wire.plan(every("PUT"), *[Trouble(status=503, before=second)] * 2 * TRIES)
+    assert fails(gcs, Unavailable).code == "OutOfTime"
+    assert len([request for request in wire.requests if request.method == "PUT"]) <= 4
+    assert sum(waited) < 3.5
+    wire.forgive()
+    assert_given_up(wire, gcs_bucket)
+
+
+def test_no_time_at_all_ends_a_stalled_upload_at_once(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, left: list[float]
+) -> None:
+    wire.plan(sends("PUT"), Trouble(status=503, before=lambda: left.insert(0, 0.0)))
+    with pytest.raises(Unavailable):
+        put(gcs)
+    assert len(puts(wire)) == 1
+    assert gcs_bucket.names() == set()
