@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-metrics.html
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -17,6 +18,9 @@ from handler.reconcile import IN_PARTS, Outcome
 from handler.replicator import Result
 
 logger = Logger(service="replicator", log_uncaught_exceptions=False)
+
+for _vendor in ("boto3", "botocore", "google", "urllib3", "requests"):
+    logging.getLogger(_vendor).setLevel(logging.INFO)  # at DEBUG they log session tokens, signatures and upload addresses
 
 
 class Observer:

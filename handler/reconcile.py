@@ -17,7 +17,7 @@ IN_PARTS = "InParts"
 """Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""
 EQUAL = "equal"
 """Why nothing is left to do, in the common case."""
-TURNS = 12
+TURNS = 48
 """Looks at one key before it is left to a later delivery: it is being written faster than it can be copied."""
 
 

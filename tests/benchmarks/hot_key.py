@@ -32,7 +32,7 @@ from tests.functional.wire import Wire, wire_to
 KEY = "hot"
 INVOCATIONS = 4
 SETTLE = 180.0
-"""Seconds that the queue may take to run empty."""
+"""Seconds that the queue may take to run empty: moto takes most of a second to hand out ten of 1,000 messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +59,11 @@ class Report:
     def __str__(self) -> str:
         answers = ", ".join(f"{count} {method} {status}" for (method, status), count in sorted(self.answers.items()))
         failed = ", ".join(f"{count} {code}" for code, count in self.failures.items()) or "none"
+        state = "equal" if self.equal else "NOT EQUAL"
         return (
-            f"{self.writes} writes in {self.seconds:.1f} s, {'equal' if self.equal else 'NOT EQUAL'} "
-            f"{self.settled:.1f} s later, {self.copies} GCS writes\n  GCS answered: {answers}\n  failures: {failed}"
+            f"{self.writes} writes in {self.seconds:.1f} s, {self.copies} GCS writes, {state}; "
+            f"the queue empty {self.settled:.1f} s after the last\n"
+            f"  GCS answered: {answers}\n  failures: {failed}"
         )
 
 
