@@ -20,7 +20,7 @@ from handler.replicator import Result
 logger = Logger(service="replicator", log_uncaught_exceptions=False)
 
 for _vendor in ("boto3", "botocore", "google", "urllib3", "requests"):
-    logging.getLogger(_vendor).setLevel(logging.INFO)  # at DEBUG they log session tokens, signatures and upload addresses
+    logging.getLogger(_vendor).setLevel(logging.INFO)  # at DEBUG they log session tokens and signatures
 
 
 class Observer:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from handler.reconcile import reconcile
+from tests.proof import fuzz, storm
 from tests.proof.explore import BrokenError
 from tests.proof.histories import large, thorough
 from tests.proof.mutants import MUTANTS, Mutant, caught
@@ -21,10 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prove, print what was looked at, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--seed", type=int, default=1, help="of the storm and of the made-up input (default: 1)")
+    parser.add_argument("--only", choices=("exploration", "storm", "fuzz"), help="one part of the proof")
+    parser.add_argument("--objects", type=int, default=storm.FULL.objects, help="in the storm (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
-    with ProcessPoolExecutor(chosen.workers) as pool:
-        divergences = _explore(pool) + _walk(pool) + _mutate(pool)
+    divergences = 0
+    if chosen.only in {None, "exploration"}:
+        with ProcessPoolExecutor(chosen.workers) as pool:
+            divergences += _explore(pool) + _walk(pool) + _mutate(pool)
+    if chosen.only in {None, "storm"}:
+        divergences += storm.run(storm.scaled(chosen.objects), chosen.seed)
+    if chosen.only in {None, "fuzz"}:
+        divergences += fuzz.run(chosen.seed)
     print(f"proof: {divergences} divergences, {time.monotonic() - began:.0f} s")
     return 1 if divergences else 0
 

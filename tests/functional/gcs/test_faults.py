@@ -186,6 +186,17 @@ def test_corrupted_data(api: Api) -> None:
     assert api.names() == ["k"]
 
 
+def test_a_fault_in_a_multipart_upload_is_in_its_media(api: Api) -> None:
+    """It was in the boundary, so that no client ever saw a checksum refused."""
+    spoilt = {"X-Goog-Emulator-Instructions": "inject-upload-data-error"}
+    api.session.headers.update(spoilt)
+    answer = api.multipart({"name": "new", "crc32c": "mnG7TA=="}, b"hello")
+    api.session.headers.pop("X-Goog-Emulator-Instructions")
+    assert answer.status_code == 400
+    assert "doesn't match calculated" in answer.text
+    assert api.names() == []
+
+
 def test_retries_counted_by_the_client(api: Api) -> None:
     api.insert("k", DATA)
     codes = []
