@@ -141,22 +141,9 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
-        "goes on with parts of a state that is over",
-        "if self.part is not None and (original is None or not self.part.is_of(original)):",
-        "if False:",
-        of_parts=True,
-    ),
-    Mutant(
         "composes without a condition",
         "stamp, expect=expect)\n        except NotFound",
         "stamp, expect=type(expect)(-1, -1))\n        except NotFound",
-        parts,
-        of_parts=True,
-    ),
-    Mutant(
-        "reads parts of whatever state there is",
-        "at=self.original, span=",
-        "at=None, span=",
         parts,
         of_parts=True,
     ),
