@@ -11,11 +11,11 @@ from concurrent.futures import ProcessPoolExecutor
 
 from handler.reconcile import reconcile
 from tests.proof import fuzz, storm
-from tests.proof.explore import BrokenError
-from tests.proof.histories import large, thorough
+from tests.proof.explore import BrokenError, Explorer
+from tests.proof.histories import in_parts, large, large_in_parts, thorough
 from tests.proof.mutants import MUTANTS, Mutant, caught
 
-WALKS = 2_000
+WALKS = 500
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if divergences else 0
 
 
+def _exhaustive() -> list[Explorer]:
+    return [*thorough(reconcile), *in_parts(reconcile)]
+
+
+def _long() -> list[Explorer]:
+    return [*large(reconcile), *large_in_parts(reconcile)]
+
+
 def _explore(pool: ProcessPoolExecutor) -> int:
-    count = len(list(thorough(reconcile)))
+    count = len(_exhaustive())
     states = ends = divergences = 0
     fired: Counter[str] = Counter()
     for name, seen, ended, faults, broken in pool.map(_explore_one, range(count)):
@@ -55,7 +63,7 @@ def _explore(pool: ProcessPoolExecutor) -> int:
 
 
 def _explore_one(number: int) -> tuple[str, int, int, dict[str, int], str]:
-    explorer = list(thorough(reconcile))[number]
+    explorer = _exhaustive()[number]
     budgets = f"{explorer.duplicates} duplicate, {explorer.crashes} crash, {explorer.losses} lost answer"
     broken = ""
     try:
@@ -66,7 +74,7 @@ def _explore_one(number: int) -> tuple[str, int, int, dict[str, int], str]:
 
 
 def _walk(pool: ProcessPoolExecutor) -> int:
-    count = len(list(large(reconcile)))
+    count = len(_long())
     steps = divergences = 0
     for taken, broken in pool.map(_walk_one, range(count)):
         steps += taken
@@ -76,7 +84,7 @@ def _walk(pool: ProcessPoolExecutor) -> int:
 
 
 def _walk_one(number: int) -> tuple[int, list[str]]:
-    explorer = list(large(reconcile))[number]
+    explorer = _long()[number]
     steps, broken = 0, []
     for seed in range(WALKS):
         try:

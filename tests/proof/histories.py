@@ -33,6 +33,8 @@ FOUR: tuple[tuple[str, ...], ...] = (
 
 def quick(reconcile: Reconcile) -> Iterator[Explorer]:
     """Yield what takes seconds, the likeliest to break first."""
+    yield Explorer(_history(("delete",), reconcile, foreign="Z"), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("put A", "delete"), reconcile, foreign="A"), duplicates=1, crashes=0)
     for changes in SHORT:
         yield Explorer(_history(changes, reconcile), duplicates=1, crashes=1, losses=1)
     yield Explorer(_history(("put A", "delete"), reconcile, versioned=True), duplicates=1, crashes=1, losses=1)
@@ -62,6 +64,8 @@ def thorough(reconcile: Reconcile) -> Iterator[Explorer]:
 def in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
     """Yield what large objects go through: copied in parts by whoever begins, or handed over to a queue."""
     for changes, budgets in (
+        (("put AB",), {"duplicates": 1, "crashes": 0}),
+        (("put AB",), {"duplicates": 0, "crashes": 1, "losses": 1}),
         (("put AB",), {"duplicates": 1, "crashes": 1, "losses": 1}),
         (("put AB", "delete"), {"duplicates": 0, "crashes": 1}),
         (("put AB", "put CD"), {"duplicates": 0, "crashes": 0}),
