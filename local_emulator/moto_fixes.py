@@ -1,9 +1,10 @@
-"""Four places where moto differs from the real services in what decides whether, and when, a copy ends right."""
+"""Places where moto differs from the real services in what decides whether, and when, a copy ends right."""
 
 from __future__ import annotations
 
 import functools
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
-from moto import backends
+from moto import backends, sqs
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.s3 import notifications
 from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend
-from moto.sqs.models import Queue
+from moto.sqs.models import Message, Queue, SQSBackend
 
 DELETE_MARKER_CREATED = "s3:ObjectRemoved:DeleteMarkerCreated"
 ETAG_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
@@ -43,6 +44,8 @@ def applied() -> Iterator[None]:
         (notifications, "send_event", _held),
         (DomainDispatcherApplication, "__call__", _released),
         (backends, "list_of_moto_modules", _listed_once),
+        (sqs.models, "unix_time_millis", _by_one_call),
+        (SQSBackend, "is_message_valid_based_on_retention_period", _by_its_own_age),
     ]
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in fixes]
     for owner, name, wrap in fixes:
@@ -58,6 +61,22 @@ def _listed_once(list_modules: Callable[[], Iterable[str]]) -> Callable[[], Iter
     """Save time only: moto lists its own folder for every request, one request at a time."""
     modules = tuple(list_modules())
     return lambda: modules
+
+
+def _by_one_call(_: Callable[[], float]) -> Callable[[], float]:
+    """Save time only: moto asks for the time twice for every message of a queue, by way of three dates."""
+    return lambda: time.time() * 1000
+
+
+def _by_its_own_age(_: Callable[..., bool]) -> Callable[..., bool]:
+    """Save time only: moto counts the whole queue to learn how long each message that it hands out may be kept."""
+
+    def is_message_valid(backend: SQSBackend, queue_name: str, message: Message) -> bool:
+        queue: Any = backend.get_queue(queue_name)
+        sent: Any = message.sent_timestamp
+        return bool(sent / 1000 + queue.message_retention_period > time.time())
+
+    return is_message_valid
 
 
 class _Request(threading.local):

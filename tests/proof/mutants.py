@@ -139,6 +139,7 @@ MUTANTS = (
         "leaves staged parts behind",
         "sweep(self.route.destination, self._unneeded(staged))",
         "pass",
+        of_parts=True,
     ),
     Mutant(
         "composes without a condition",
