@@ -17,7 +17,7 @@ from handler.adapters.s3 import S3Source
 from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change, Part
-from handler.parts import Parts
+from handler.parts import Pace, Parts
 from handler.ports import Destination, Source
 from handler.replicator import Replicator, Result, Work, coalesce
 
@@ -73,7 +73,12 @@ class Service:
             source=self._source,
             destination=self._destination,
             concurrency=settings.concurrency,
-            parts=Parts(ThreadPoolExecutor(STREAMS, "part"), huge=settings.huge, send=self._sender()),
+            parts=Parts(
+                ThreadPoolExecutor(STREAMS, "part"),
+                huge=settings.huge,
+                send=self._sender(),
+                pace=Pace(self.deadline.left),
+            ),
         )
 
     def _sender(self) -> Callable[[Sequence[Part]], None] | None:

@@ -1,26 +1,31 @@
-"""Objects too large for one stream: cut into spans, copied side by side into part objects, then composed.
+"""Objects too large for one stream: cut into parts, copied side by side into part objects, then composed.
 
 Nothing is remembered but the parts themselves, under a staging prefix of the destination, named by the state of the
-object that they are of. So every step can be lost, repeated, or done by two at once: a part is put where none is,
-whoever finds all of them there composes them on the condition of the destination's generation, and composing consumes
-them. 1,024 parts at most, in a tree of 32 (https://cloud.google.com/storage/docs/composite-objects): up to 5 TiB.
+object that they are of and by where they begin. So every step can be lost, repeated, or done by two at once: a part is
+put where none is, it may be as short as the time that is left asks for, whoever finds that they cover the whole
+composes them on the condition of the destination's generation, and composing consumes them. More than 32 are composed
+32 at a time first (https://cloud.google.com/storage/docs/composite-objects).
 
 Memory: as many pieces as streams, and what a piece takes on its way (a chunk of an upload session is 8 MiB).
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from handler.errors import Corrupt, Moved, NotFound, Unavailable
-from handler.model import ABSENT, GIB, MIB, Generation, Original, Part, Replica, Span, Stamp
+from handler.model import ABSENT, GIB, KIB, MIB, SMALL, Generation, Original, Part, Replica, Span, Stamp
 from handler.ports import Composer, Destination, Source
-from handler.transfer import MERGED, HashedReader, merge
+from handler.transfer import HashedReader, merge, mergeable
 
 STAGING = ".s3-replica-parts/"
 """Where parts lie. What no finished copy swept, an age rule of the bucket's lifecycle does."""
@@ -29,11 +34,59 @@ LARGE = 128 * MIB
 HUGE = GIB
 """Bytes from which on its parts are left to other invocations, where there is a queue for them."""
 SPAN = 32 * MIB
-"""Bytes of a part, up to objects of 32 GiB; above, a multiple of it."""
+"""Bytes that one message asks for, up to objects of 32 GiB; above, a multiple of it."""
 FAN = 32
 """Objects that one compose takes."""
+SHORTEST = 256 * KIB
+"""Bytes that a part has at least, but for the last of a span."""
 
+_SPANS = 1024
+"""Into how many spans an object is cut at most."""
+_SLOW, _FAIR = 256 * KIB, 4 * MIB
+"""Bytes a second taken for granted before any were measured: of one of several streams, and of a single one."""
 _CHECK = "s3-replica-part-check"
+
+
+class Pace:
+    """How fast one stream was of late, and so how much there is time for.
+
+    Args:
+        left: seconds until the work must be done.
+        clock: seconds that only grow.
+        shortest: bytes of a part, however little time is left.
+    """
+
+    def __init__(
+        self,
+        left: Callable[[], float] = lambda: 600.0,
+        clock: Callable[[], float] = time.monotonic,
+        shortest: int = SHORTEST,
+    ) -> None:
+        self._left = left
+        self._clock = clock
+        self._shortest = shortest
+        self._rate: float | None = None
+
+    def length(self) -> int:
+        """Bytes of the next part, of several that are copied at once."""
+        return max(self._shortest, self._possible(_SLOW))
+
+    def allows(self, size: int) -> bool:
+        """Whether so many bytes can go in one stream."""
+        return size <= self._possible(_FAIR)
+
+    def _possible(self, otherwise: int) -> int:
+        """Bytes that one stream moves in half of the time that is left."""
+        return int(max(0.0, self._left()) / 2 * (self._rate or otherwise))
+
+    @contextmanager
+    def measured(self, size: int) -> Iterator[None]:
+        """Take the rate from what is done inside; where that fails it was no faster."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._rate = size / max(1e-6, self._clock() - began)
 
 
 @dataclass(frozen=True)
@@ -42,7 +95,7 @@ class Plan:
 
     Args:
         whole: the copy, and the state that it is of.
-        span: bytes of a part; a multiple of it where there would be more than 1,024.
+        span: bytes of a span; a multiple of it where there would be more than 1,024.
     """
 
     whole: Part
@@ -55,29 +108,37 @@ class Plan:
 
     @cached_property
     def size(self) -> int:
-        """Bytes in every part but the last."""
-        return self.span * max(1, -(-self.whole.size // (self.span * FAN * FAN)))
+        """Bytes in every span but the last."""
+        return self.span * max(1, -(-self.whole.size // (self.span * _SPANS)))
 
     @property
     def count(self) -> int:
-        """How many parts there are."""
+        """How many spans there are."""
         return -(-self.whole.size // self.size)
 
-    def bounds(self, index: int) -> Span:
-        """Where a part begins and ends."""
-        return Span(index * self.size, min((index + 1) * self.size, self.whole.size))
+    def within(self, index: int, gaps: Sequence[Span]) -> list[Span]:
+        """What of the gaps lies in a span."""
+        first, last = index * self.size, (index + 1) * self.size
+        cut = [Span(max(gap.start, first), min(gap.stop, last)) for gap in gaps]
+        return [gap for gap in cut if gap.start < gap.stop]
 
-    def part(self, index: int) -> str:
-        """A part's name."""
-        return f"{self.prefix}{index:04}"
+    def part(self, start: int) -> str:
+        """The name of a part that begins there."""
+        return f"{self.prefix}{start:012x}"
 
-    def group(self, index: int) -> str:
-        """The name of what 32 parts are composed into, where there are more than that."""
-        return f"{self.prefix}group-{index:02}"
+    def union(self, parts: Sequence[Piece]) -> str:
+        """The name of what some parts are composed into, where there are more than 32."""
+        return f"{self.part(parts[0].start)}-{sum(part.size for part in parts):x}"
 
-    def members(self, group: int) -> range:
-        """The parts of a group."""
-        return range(group * FAN, min((group + 1) * FAN, self.count))
+
+class Piece(NamedTuple):
+    """A part that is staged: where it begins, and its share of the whole's checksum."""
+
+    start: int
+    size: int
+    name: str
+    share: str
+    crc32c: str | None
 
 
 def staging_of(name: str) -> str:
@@ -93,96 +154,117 @@ class Job:
     destination: Composer
     original: Original
     plan: Plan
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def algorithm(self) -> str | None:
-        """The checksum by which S3 vouches for the whole and which those of the spans add up to."""
-        return next((name for name in MERGED if name in self.original.checksums), None)
+        """The checksum by which S3 vouches for the whole and which those of the parts add up to."""
+        return mergeable(self.original)
 
-    def staged(self) -> dict[str, Replica]:
-        """What there is of the plan, by name; a part whose checksum was not written down is not."""
-        found = self.destination.list(self.plan.prefix)
-        return {name: replica for name, replica in found.items() if self.check(replica) is not None}
+    def staged(self) -> Mapping[str, Replica]:
+        """What lies in staging for the plan, by name."""
+        return self.destination.list(self.plan.prefix)
 
-    def missing(self, staged: Mapping[str, Replica]) -> list[int]:
-        """The parts that are in staging neither themselves nor in their group."""
-        plan = self.plan
-        return [
-            index
-            for index in range(plan.count)
-            if plan.part(index) not in staged and plan.group(index // FAN) not in staged
-        ]
+    def cover(self, staged: Mapping[str, Replica]) -> tuple[list[Piece], list[Span]]:
+        """Return the parts that follow each other from the beginning on, and the gaps between them."""
+        longest: dict[int, Piece] = {}
+        for piece in self._pieces(staged):
+            if piece.start not in longest or piece.size > longest[piece.start].size:
+                longest[piece.start] = piece
+        starts = sorted(longest)
+        chain, gaps, at = [], [], 0
+        while at < self.plan.whole.size:
+            if piece_here := longest.get(at):
+                chain.append(piece_here)
+                at += piece_here.size
+            else:
+                following = bisect.bisect(starts, at)
+                stop = starts[following] if following < len(starts) else self.plan.whole.size
+                gaps.append(Span(at, stop))
+                at = stop
+        return chain, gaps
 
-    def copy(self, index: int, storage_class: str | None) -> None:
-        """Copy one span into its part, unless it is there.
+    def _pieces(self, staged: Mapping[str, Replica]) -> Iterator[Piece]:
+        """Parts; one whose checksum was not written down is none."""
+        for name, replica in staged.items():
+            start = re.match(r"[0-9a-f]{12}", name.removeprefix(self.plan.prefix))
+            share = self._share(replica)
+            if start and share is not None and replica.size:
+                yield Piece(int(start[0], 16), replica.size, name, share, replica.crc32c)
+
+    def _share(self, replica: Replica) -> str | None:
+        """A part's share of the whole's checksum, "" where the whole has none that can be shared, None if unknown."""
+        if self.algorithm is None:
+            return ""
+        return replica.crc32c if self.algorithm == "CRC32C" else replica.stamp.metadata.get(_CHECK)
+
+    def copy(
+        self, gap: Span, staged: Mapping[str, Replica], storage_class: str | None, go_on: Callable[[], bool]
+    ) -> bool:
+        """Copy what is missing there, in parts as long as there is time for; False where there was not for all.
 
         Raises:
             Moved: the source is no longer in the plan's state.
         """
-        plan, name = self.plan, self.plan.part(index)
-        before = self.destination.head(name)
-        if before.exists and self.check(before) is not None:
-            return
-        with self.source.open(self.original.key, at=self.original, span=plan.bounds(index)) as body:
+        start = gap.start
+        while start < gap.stop:
+            if not go_on():
+                return False
+            span = Span(start, min(gap.stop, start + self.pace.length()))
+            start += self._copy_part(span, staged.get(self.plan.part(start), Replica()), storage_class)
+        return True
+
+    def _copy_part(self, span: Span, before: Replica, storage_class: str | None) -> int:
+        """Copy one part, and return how long it is; that is another's to say who was here first."""
+        name, stamp = self.plan.part(span.start), Stamp(storage_class=storage_class)
+        with self.source.open(self.original.key, at=self.original, span=span) as body, self.pace.measured(span.size):
             reader = HashedReader(body, self.algorithm)
-            stamp = Stamp(storage_class=storage_class)
             try:
                 part = self.destination.put(name, reader, stamp, expect=before.generation)
                 if self.algorithm not in {None, "CRC32C"}:
                     checked = replace(stamp, metadata={_CHECK: reader.checksum})
                     self.destination.patch(name, checked, expect=part.generation)
             except Moved:
-                if not self.destination.head(name).exists and not self._has_group(index):
+                there = self.destination.head(name)
+                if not there.size:
                     raise
+                return there.size
+        return span.size
 
-    def _has_group(self, index: int) -> bool:
-        return self.plan.count > FAN and self.destination.head(self.plan.group(index // FAN)).exists
-
-    def check(self, replica: Replica) -> str | None:
-        """A part's share of the whole's checksum, "" where the whole has none that can be shared, None if unknown."""
-        if self.algorithm is None:
-            return ""
-        return replica.crc32c if self.algorithm == "CRC32C" else replica.stamp.metadata.get(_CHECK)
-
-    def compose(self, stamp: Stamp, expect: Generation) -> Replica:
-        """Join what is staged, all of it, and verify the whole.
+    def compose(self, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
+        """Join what covers the whole, and verify it.
 
         Raises:
             Moved: the destination is at another generation, or another is just composing.
             Corrupt: the parts are not what S3 holds; they are gone.
         """
-        plan = self.plan
-        if plan.count <= FAN:
-            return self._join(plan.whole.name, [plan.part(index) for index in range(plan.count)], stamp, expect)
-        groups = range(-(-plan.count // FAN))
-        for group in groups:
-            if not self._has_group(group * FAN):
-                members = [plan.part(index) for index in plan.members(group)]
-                self._join(plan.group(group), members, Stamp(storage_class=stamp.storage_class), ABSENT)
-        return self._join(plan.whole.name, [plan.group(group) for group in groups], stamp, expect)
-
-    def _join(self, name: str, parts: Sequence[str], stamp: Stamp, expect: Generation) -> Replica:
-        staged = self.destination.list(self.plan.prefix)
-        if not set(parts) <= staged.keys():
-            raise Moved(f"{name!r}: parts are gone, another is composing them")
-        shares = [(self.check(staged[part]) or "", staged[part].size) for part in parts]
-        checksum = merge(self.algorithm, shares) if self.algorithm else ""
-        if name == self.plan.whole.name:
-            self._verify(checksum, staged)
-        elif self.algorithm != "CRC32C":
-            stamp = replace(stamp, metadata={_CHECK: checksum})
-        try:
-            return self.destination.compose(name, parts, stamp, expect=expect)
-        except NotFound as error:
-            raise Moved(f"{name!r}: parts are gone, another is composing them") from error
-
-    def _verify(self, checksum: str, staged: Mapping[str, Replica]) -> None:
+        while len(parts) > FAN:
+            parts = [self._united(parts[at : at + FAN], stamp.storage_class) for at in range(0, len(parts), FAN)]
         expected = self.original.checksums[self.algorithm] if self.algorithm else ""
-        if checksum != expected:
-            sweep(self.destination, staged)
+        if (checksum := self._added(parts)) != expected:
+            sweep(self.destination, self.staged())
             raise Corrupt(
                 f"{self.plan.whole.name!r}: its parts' {self.algorithm} add up to {checksum}, S3 holds {expected}"
             )
+        return self._join(self.plan.whole.name, parts, stamp, expect)
+
+    def _united(self, parts: Sequence[Piece], storage_class: str | None) -> Piece:
+        """Compose up to 32 parts into one."""
+        if len(parts) == 1:
+            return parts[0]
+        share, name = self._added(parts), self.plan.union(parts)
+        metadata = {_CHECK: share} if self.algorithm not in {None, "CRC32C"} else {}
+        union = self._join(name, parts, Stamp(storage_class=storage_class, metadata=metadata), ABSENT)
+        return Piece(parts[0].start, union.size, name, share, union.crc32c)
+
+    def _added(self, parts: Sequence[Piece]) -> str:
+        return merge(self.algorithm, [(part.share, part.size) for part in parts]) if self.algorithm else ""
+
+    def _join(self, name: str, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
+        try:
+            return self.destination.compose(name, [part.name for part in parts], stamp, expect=expect)
+        except NotFound as error:
+            raise Moved(f"{name!r}: parts are gone, another is composing them") from error
 
 
 def sweep(destination: Destination, staged: Mapping[str, Replica]) -> None:
@@ -199,11 +281,12 @@ class Parts:
         threads: copies so many spans at once.
         large: bytes from which on an object is copied in parts.
         huge: bytes from which on its parts become messages at once, rather than when time runs out.
-        span: bytes of a part.
+        span: bytes that a message asks for.
         send: hands parts to the queue; None where there is none.
+        pace: knows how much time there is, and what can be done in it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword, with a default each
         self,
         threads: Executor,
         *,
@@ -211,17 +294,31 @@ class Parts:
         huge: int = HUGE,
         span: int = SPAN,
         send: Callable[[Sequence[Part]], None] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._threads = threads
         self._large = large
         self._huge = huge
         self._span = span
         self._send = send
+        self.pace = pace or Pace()
 
     def take(self, original: Original) -> bool:
-        """Whether an object is copied in parts: it is large and its parts can be verified, or it is huge."""
-        verifiable = any(name in original.checksums for name in MERGED)
-        return original.size >= (self._large if verifiable else self._huge)
+        """Whether an object is copied in parts: it is large and verifiable so, or huge, or there is no time to stream.
+
+        Verifiable means by a checksum to which those of the parts add up.
+        """
+        if original.size >= (self._large if mergeable(original) else self._huge):
+            return True
+        return original.size > SMALL and not self.pace.allows(original.size)
+
+    def may_have_taken(self, original: Original) -> bool:
+        """Whether an earlier delivery may have copied it in parts."""
+        return original.size >= min(self._large, SMALL + 1)
+
+    def job(self, source: Source, destination: Composer, original: Original, work: Part) -> Job:
+        """Return the copy of one state of an object."""
+        return Job(source=source, destination=destination, original=original, plan=self.plan(work), pace=self.pace)
 
     def plan(self, whole: Part) -> Plan:
         """Return how a copy is cut."""
@@ -234,44 +331,41 @@ class Parts:
 
         Args:
             job: the copy.
-            work: says which part is this invocation's own; with the index None, it is the whole.
+            work: says which span is this invocation's own; with the index None, it is the whole.
             stamp: what the copy carries.
             expect: the destination's generation.
-            go_on: False when there is no time for another span.
+            go_on: False when there is no time for another part.
 
         Returns:
             The replica, or None where others are to finish it.
 
         Raises:
+            Moved: as `Job.copy` and `Job.compose` do.
             Unavailable: time ran out, and there is no queue to hand the rest over. What was copied remains.
         """
-        missing = job.missing(job.staged())
+        staged = job.staged()
+        parts, gaps = job.cover(staged)
+        missing = {index: holes for index in range(job.plan.count) if (holes := job.plan.within(index, gaps))}
         if missing and work.index is None and self._send and job.original.size >= self._huge:
             self._send([work.at(index) for index in missing])
             return None
-        mine = missing if work.index is None else [index for index in missing if index == work.index]
-        late = self._copy(job, mine, stamp.storage_class, go_on)
+
+        def copy(index: int) -> int | None:
+            done = all(job.copy(gap, staged, stamp.storage_class, go_on) for gap in missing[index])
+            return None if done else index
+
+        mine = [index for index in missing if work.index in {None, index}]
+        late = [index for index in self._threads.map(copy, mine) if index is not None]
         if late and self._send:
             self._send([work.at(index) for index in late])
             return None
         if late:
-            raise Unavailable(f"no time is left for {len(late)} of {job.plan.count} parts", code="OutOfTime")
+            raise Unavailable(f"no time is left for {len(late)} of {job.plan.count} spans", code="OutOfTime")
         if mine:
-            missing = job.missing(job.staged())
-        return None if missing else job.compose(stamp, expect)
-
-    def _copy(
-        self, job: Job, indices: Iterable[int], storage_class: str | None, go_on: Callable[[], bool]
-    ) -> list[int]:
-        """Copy parts side by side; return those that there was no time to begin."""
-
-        def one(index: int) -> int | None:
-            if not go_on():
-                return index
-            job.copy(index, storage_class)
-            return None
-
-        return [index for index in self._threads.map(one, indices) if index is not None]
+            parts, gaps = job.cover(job.staged())
+        if gaps and work.index is None:
+            raise Moved(f"{work.name!r}: parts are gone, another is composing them")
+        return None if gaps else job.compose(parts, stamp, expect)
 
 
 def _digest(text: str) -> str:

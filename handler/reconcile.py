@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
 from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
-from handler.parts import Job, Parts, staging_of, sweep
+from handler.parts import Parts, staging_of, sweep
 from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import check_of
 
@@ -212,7 +213,7 @@ class _Loop:
     def _may_have_left_parts(self) -> bool:
         """Whether an earlier delivery may have left staged parts: then they are listed, and all is looked at again."""
         parts = self.route.parts
-        if self.in_parts or not self.again or not parts or (self.original and not parts.take(self.original)):
+        if self.in_parts or not self.again or not parts or (self.original and not parts.may_have_taken(self.original)):
             return False
         self.in_parts, self.replica = True, None
         return True
@@ -267,7 +268,8 @@ class _Loop:
         destination, parts = self.route.destination, self.route.parts
         if parts and parts.take(original) and isinstance(destination, Composer):
             return self._copy_in_parts(parts, destination, original, decision, expect)
-        with self.route.source.open(self.key, at=original) as body:
+        measured = parts.pace.measured(original.size) if parts and original.size > SMALL else nullcontext()
+        with self.route.source.open(self.key, at=original) as body, measured:
             return self._put(body, decision.stamp, expect)
 
     def _copy_in_parts(
@@ -275,7 +277,7 @@ class _Loop:
     ) -> Replica:
         self.in_parts = True
         work = self.part or Part.of(original, decision.rule, self.name)
-        job = Job(source=self.route.source, destination=destination, original=original, plan=parts.plan(work))
+        job = parts.job(self.route.source, destination, original, work)
         self.check = f"{job.algorithm} of spans" if job.algorithm else "none"
         stamp = mapping.with_check(decision.stamp, self.check)
         replica = parts.put(job, work, stamp, expect=expect, go_on=self.go_on)

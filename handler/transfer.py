@@ -68,6 +68,11 @@ MERGED = ("CRC32C", "CRC64NVME", "CRC32")
 _MODELS = {"CRC32C": "CRC32C", "CRC64NVME": "CRC64-NVME", "CRC32": "CRC32"}
 
 
+def mergeable(original: Original) -> str | None:
+    """Return which of them S3 keeps of an object, None where it keeps none."""
+    return next((name for name in MERGED if name in original.checksums), None)
+
+
 def merge(algorithm: str, spans: Sequence[tuple[str, int]]) -> str:
     """Return the base64 checksum of a whole out of its spans' (base64 checksum, bytes), one of `MERGED`."""
     import anycrc  # only large objects need it

@@ -19,10 +19,8 @@ THREE: tuple[tuple[str, ...], ...] = (
     ("put A", "put B", "put A"),
     ("put A", "put B", "delete"),
     ("put A", "delete", "put A"),
-    ("put A", "delete", "put B"),
     ("put A", "copy", "delete"),
     ("put A", "copy", "put B"),
-    ("put A", "tag", "put B"),
 )
 FOUR: tuple[tuple[str, ...], ...] = (("put A", "delete", "put A", "delete"),)
 
@@ -70,6 +68,9 @@ def in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
     for changes in (("put AB",), ("put AB", "delete")):
         yield Explorer(_history(changes, reconcile, span=1, queue=True), duplicates=0, crashes=0, at_once=2)
     yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=0, crashes=1, at_once=2)
+    for changes in (("put ABC",), ("put ABC", "delete")):
+        hurried = _history(changes, reconcile, span=2, hurried=True)
+        yield Explorer(hurried, duplicates=2 - len(changes), crashes=1, losses=1, at_once=2)
 
 
 def large_in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
@@ -97,7 +98,11 @@ def _history(
     foreign: str = "",
     span: int = 0,
     queue: bool = False,
+    hurried: bool = False,
 ) -> History:
     name = ", ".join(changes) + (" (versioned)" if versioned else "") + (f" over foreign {foreign}" if foreign else "")
     name += " handed over in parts" if queue else " in parts" if span else ""
-    return History(name, changes, reconcile, versioned=versioned, foreign=foreign, span=span, queue=queue)
+    name += " by workers in a hurry" if hurried else ""
+    return History(
+        name, changes, reconcile, versioned=versioned, foreign=foreign, span=span, queue=queue, hurried=hurried
+    )

@@ -32,7 +32,7 @@ class Mutant:
         """Return the loop with the fault in it."""
         faulty = self._mutated(self.module)
         loop = faulty if self.module is reconcile else _copied(reconcile, Path(reconcile.__file__ or "").read_text())
-        for name in ("Job", "Parts", "staging_of", "sweep"):
+        for name in ("Parts", "staging_of", "sweep"):
             setattr(loop, name, getattr(faulty, name))
         found: Reconcile = loop.reconcile
         return found
@@ -143,8 +143,8 @@ MUTANTS = (
     ),
     Mutant(
         "composes without a condition",
-        "stamp, expect=expect)\n        except NotFound",
-        "stamp, expect=type(expect)(-1, -1))\n        except NotFound",
+        "[part.name for part in parts], stamp, expect=expect)",
+        "[part.name for part in parts], stamp, expect=type(expect)(-1, -1))",
         parts,
         of_parts=True,
     ),

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from handler import mapping
 from handler.errors import Moved, NotFound, ReplicationError, Unavailable
 from handler.model import Generation, Original, Part, Replica, Rule, Span, Stamp
-from handler.parts import Parts
+from handler.parts import Pace, Parts
 from handler.ports import Reader
 from handler.reconcile import Outcome, Route
 from handler.transfer import CheckedReader, pieces
@@ -106,6 +106,7 @@ class History:
         reconcile: the loop.
         span: bytes of a part, for objects copied in parts; 0 for none.
         queue: whether parts are handed over rather than copied by whoever begins.
+        hurried: whether later deliveries have time for parts of one byte only, so that two cut differently.
     """
 
     name: str
@@ -115,6 +116,7 @@ class History:
     foreign: str = ""
     span: int = 0
     queue: bool = False
+    hurried: bool = False
     states: list[State] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +156,10 @@ class History:
     def _run(self, knowledge: Knowledge) -> Call:
         script = _Script(self, knowledge.seen)
         route = Route(
-            source=_Source(script), destination=_Destination(script), rules=(RULE,), parts=self._parts(script)
+            source=_Source(script),
+            destination=_Destination(script),
+            rules=(RULE,),
+            parts=self._parts(script, hurried=self.hurried and knowledge.again),
         )
         try:
             self.reconcile(route, KEY, guess_absent=knowledge.guess, again=knowledge.again, part=knowledge.part)
@@ -164,7 +169,7 @@ class History:
             return FAILED
         return ACKNOWLEDGED
 
-    def _parts(self, script: _Script) -> Parts | None:
+    def _parts(self, script: _Script, *, hurried: bool) -> Parts | None:
         if not self.span:
             return None
 
@@ -173,7 +178,8 @@ class History:
 
         huge = 1 if self.queue else 1 << 40
         make: type[Parts] = getattr(self.reconcile, "__globals__", {}).get("Parts", Parts)  # a deliberate fault's own
-        return make(_Inline(), large=1, huge=huge, span=self.span, send=send if self.queue else None)
+        pace = Pace(lambda: 0.0, shortest=1) if hurried else Pace()
+        return make(_Inline(), large=1, huge=huge, span=self.span, send=send if self.queue else None, pace=pace)
 
     def replica(self, copy: Copy | None) -> Replica:
         """The copy as `head` gives it."""

@@ -11,8 +11,8 @@ import pytest
 
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
-from handler.model import GIB, MIB, TIB, Part, Rule
-from handler.parts import FAN, HUGE, LARGE, SPAN, STAGING, Parts, Plan
+from handler.model import GIB, TIB, Part, Rule, Span
+from handler.parts import FAN, HUGE, LARGE, SPAN, STAGING, Pace, Parts, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
 from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, original_of
 
@@ -39,6 +39,7 @@ class Bench:
         self.source = MemorySource()
         self.destination = MemoryDestination()
         self.sent: list[Part] = []
+        self.pace = Pace()
         self._threads, self._span, self._faults = threads, span, faults or Faults()
 
     def put(self, data: bytes = DATA, algorithm: str = "CRC64NVME") -> None:
@@ -55,6 +56,7 @@ class Bench:
             huge=1000 if queue else TIB,
             span=self._span,
             send=self.sent.extend if queue else None,
+            pace=self.pace,
         )
         route = Route(
             source=self._faults.source(self.source),
@@ -202,8 +204,8 @@ def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
         plan = Plan(Part.of(original_of(b"", last_modified=original_of(b"").last_modified, size=size), RULE, "k"))
         assert 1 <= plan.count <= FAN * FAN
         assert plan.size % SPAN == 0
-        assert plan.size % MIB == 0
-        bounds = [plan.bounds(index) for index in range(plan.count)]
+        bounds = [span for index in range(plan.count) for span in plan.within(index, [Span(0, size)])]
+        assert len(bounds) == plan.count
         assert bounds[0].start == 0
         assert bounds[-1].stop == size
         assert all(left.stop == right.start for left, right in itertools.pairwise(bounds))
@@ -236,3 +238,62 @@ def test_moved_is_what_a_vanished_source_is_to_a_part(threads: Executor, faults:
     bench.put()
     faults.at("source.open", 1, raises=Moved("gone"))
     assert bench.run().why == "equal"
+
+
+class Clock:
+    """Time that passes only where it is told to, and is over at 20 seconds."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def left(self) -> float:
+        return 20.0 - self.now
+
+
+def test_a_part_is_as_long_as_there_is_time_for() -> None:
+    clock = Clock()
+    pace = Pace(clock.left, clock, shortest=10)
+    with pace.measured(100):
+        clock.now = 10.0
+    assert pace.length() == 50, "half of what 10 s are enough for"
+    assert pace.allows(50)
+    assert not pace.allows(51)
+    clock.now = 25.0
+    assert pace.length() == 10
+
+
+def test_a_failure_is_remembered_as_no_faster_than_it_was() -> None:
+    clock = Clock()
+    pace = Pace(clock.left, clock, shortest=1)
+
+    def stall() -> None:
+        with pace.measured(100):
+            clock.now = 10.0
+            raise Unavailable("stalled", code="DstStalled")
+
+    with pytest.raises(Unavailable):
+        stall()
+    assert pace.length() == 50
+
+
+def test_an_object_that_there_is_no_time_to_stream_goes_in_parts(threads: Executor) -> None:
+    clock = Clock()
+    parts = Parts(threads, pace=Pace(clock.left, clock))
+    assert not parts.take(original_of(b"", size=30 << 20))
+    clock.now = 19.0
+    assert parts.take(original_of(b"", size=30 << 20))
+
+
+def test_parts_of_any_length_make_one_whole(threads: Executor, faults: Faults) -> None:
+    """One delivery cuts coarsely and stops, the next finely, a rival in the middle of it in its own way."""
+    bench, rival = Bench(threads, faults, span=300), Bench(threads, span=300)
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run(spans=3)
+    bench.pace, rival.pace = Pace(lambda: 0.0, shortest=7), Pace(lambda: 0.0, shortest=50)
+    rival.source, rival.destination = bench.source, bench.destination
+    faults.at("source.open", 9, then=rival.run)
+    assert bench.run(again=True).why == "equal"
+    assert bench.only_the_copy()
