@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from handler.model import TIB, Rule
+from handler.model import GIB, MIB, TIB, Rule
 from handler.parts import HUGE, LARGE
+from handler.rules import rules_of
 
 CONCURRENCY = 16
 NAMESPACE = "CrossCloudReplicator"
-_FIELDS = {"ID", "Priority", "Status", "Filter", "Prefix", "DeleteMarkerReplication", "Destination", "Source"}
-_SOURCE_FIELDS = {"Bucket"}
-_DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags"}
-_NO_PART: Mapping[str, Any] = {}
-"""Stands for a part of a rule that is not there."""
+_BANDWIDTHS = range(MIB, 100 * GIB)
 _FEDERATION_FIELDS = ("audience", "subject_token_type", "token_url")
-_GCS_CLASSES = {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"}
 
 
 class ConfigurationError(Exception):
@@ -38,7 +31,7 @@ class Settings:
     """All that can be set. The SDKs read their own variables besides (endpoints, credentials, region)."""
 
     rules: tuple[Rule, ...]
-    """REPLICATION_RULES: JSON, see `rules_of`."""
+    """REPLICATION_RULES: JSON, see `rules.rules_of`."""
     concurrency: int = CONCURRENCY
     """CONCURRENCY: keys worked on at once by one function instance."""
     dead_letter_queue: str | None = None
@@ -47,6 +40,10 @@ class Settings:
     """PARTS_QUEUE_URL: where the parts of huge objects are handed to other invocations. Unset: this one copies all."""
     huge: int = HUGE
     """FAN_OUT_THRESHOLD: bytes from which on an object is huge."""
+    bandwidth: int | None = None
+    """BANDWIDTH_LIMIT: bytes a second that one function instance reads at most. Unset: as fast as it can."""
+    dry_run: bool = False
+    """DRY_RUN: look, log what would be done, and change nothing at the destination."""
     gcp_credentials: str = ""
     """GCP_CREDENTIALS: workload identity federation's configuration as JSON, which the variable may also be the path
     of. Unset: Google's defaults."""
@@ -79,6 +76,10 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     concurrency = _number(environment.get("CONCURRENCY", ""), "CONCURRENCY", CONCURRENCY, range(1, 1001), faults)
     sizes = range(LARGE, 5 * TIB + 1)
     huge = _number(environment.get("FAN_OUT_THRESHOLD", ""), "FAN_OUT_THRESHOLD", HUGE, sizes, faults)
+    bandwidth = _number(environment.get("BANDWIDTH_LIMIT", ""), "BANDWIDTH_LIMIT", 0, _BANDWIDTHS, faults)
+    dry_run = environment.get("DRY_RUN", "") or "false"
+    if dry_run not in {"true", "false"}:
+        faults.append(f"DRY_RUN must be true or false, not {dry_run!r}")
     credentials = _federation(environment.get("GCP_CREDENTIALS", "").strip(), faults)
     if faults:
         raise ConfigurationError(faults)
@@ -88,174 +89,11 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         dead_letter_queue=environment.get("DEAD_LETTER_QUEUE_URL") or None,
         parts_queue=environment.get("PARTS_QUEUE_URL") or None,
         huge=huge,
+        bandwidth=bandwidth or None,
+        dry_run=dry_run == "true",
         gcp_credentials=credentials,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
     )
-
-
-def rules_of(text: str, faults: list[str]) -> tuple[Rule, ...]:
-    """Read rules in the shape of S3's ReplicationConfiguration, and add what is wrong with them to `faults`.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ReplicationRule.html, with `Source.Bucket` added and
-    `Destination.Bucket` a URL: `gs://bucket/prefix` or `file:///folder`.
-    """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        faults.append(f"REPLICATION_RULES is not JSON: {error}")
-        return ()
-    if not isinstance(document, list) or not document:
-        faults.append("REPLICATION_RULES must be a list of one rule or more")
-        return ()
-    rules = [_RuleReader(index, item, faults).read() for index, item in enumerate(document)]
-    ids = Counter(rule.id for rule in rules if rule)
-    faults += [f"two rules have the ID {name!r}" for name, count in sorted(ids.items()) if count > 1]
-    return tuple(rule for rule in rules if rule)
-
-
-class _RuleReader:
-    """Reads one rule, noting each fault with the rule's place and the field's name."""
-
-    def __init__(self, index: int, document: object, faults: list[str]) -> None:
-        self._document = document
-        self._place = f"rule {index + 1}"
-        self._faults = faults
-
-    def read(self) -> Rule | None:
-        if not isinstance(self._document, Mapping):
-            self._fault("", f"must be an object, not {_kind(self._document)}")
-            return None
-        before = len(self._faults)
-        rule = self._document
-        id_ = self._text(rule, "ID", default=self._place.replace(" ", "-"))
-        self._place += f" ({id_})" if "ID" in rule else ""
-        self._unknown(rule, "", _FIELDS)
-        source = self._part(rule, "Source", required=True)
-        self._unknown(source, "Source.", _SOURCE_FIELDS)
-        destination = self._part(rule, "Destination", required=True)
-        self._unknown(destination, "Destination.", _DESTINATION_FIELDS)
-        prefix, tags = self._filter(rule)
-        location, destination_prefix = self._location(destination)
-        read = Rule(
-            id=id_,
-            source=self._text(source, "Bucket", "Source."),
-            destination=location,
-            destination_prefix=destination_prefix,
-            priority=self._priority(rule),
-            enabled=self._enabled(rule, "Status", ""),
-            prefix=prefix,
-            tags=tags,
-            deletes=self._enabled(self._part(rule, "DeleteMarkerReplication"), "Status", "DeleteMarkerReplication."),
-            replace_prefix=self._replacement(destination),
-            storage_classes=self._storage_classes(destination),
-            replicate_tags=self._enabled(self._part(destination, "Tags"), "Status", "Destination.Tags.", default=False),
-        )
-        return read if len(self._faults) == before else None
-
-    def _fault(self, name: str, what: str) -> None:
-        self._faults.append(f"{self._place}: {name} {what}" if name else f"{self._place} {what}")
-
-    def _unknown(self, part: Mapping[str, Any], place: str, known: set[str]) -> None:
-        for name in part:
-            if name not in known:
-                self._fault(place + name, f"is not a field; there are {', '.join(sorted(known))}")
-
-    def _part(self, rule: Mapping[str, Any], name: str, *, required: bool = False) -> Mapping[str, Any]:
-        part = rule.get(name)
-        if part is None and not required:
-            return _NO_PART
-        if not isinstance(part, Mapping):
-            self._fault(name, "is missing" if part is None else f"must be an object, not {_kind(part)}")
-            return _NO_PART
-        return part
-
-    def _text(self, part: Mapping[str, Any], name: str, place: str = "", *, default: str | None = None) -> str:
-        value = part.get(name, default)
-        if isinstance(value, str) and value:
-            return value
-        if part is not _NO_PART:  # its own absence is a fault already
-            self._fault(place + name, "is missing" if value is None else "must be text that is not empty")
-        return ""
-
-    def _priority(self, rule: Mapping[str, Any]) -> int:
-        value = rule.get("Priority", 0)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        self._fault("Priority", f"must be a whole number, not {_kind(value)}")
-        return 0
-
-    def _enabled(self, part: Mapping[str, Any], name: str, place: str, *, default: bool = True) -> bool:
-        value = part.get(name)
-        if value is None:
-            return default
-        if value == "Enabled" or value == "Disabled":  # noqa: PLR1714 - a set cannot be asked for what has no hash
-            return bool(value == "Enabled")
-        self._fault(place + name, f'must be "Enabled" or "Disabled", not {value!r}')
-        return default
-
-    def _filter(self, rule: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-        """Filter is one of Prefix, Tag, And; S3's older form has Prefix in the rule itself."""
-        part = self._part(rule, "Filter")
-        self._unknown(part, "Filter.", {"Prefix", "Tag", "And"})
-        if len(part) > 1:
-            self._fault("Filter", "takes one of Prefix, Tag, And; put several conditions into And")
-        both = self._part(part, "And") if "And" in part else part
-        if "And" in part:
-            self._unknown(both, "Filter.And.", {"Prefix", "Tags"})
-        prefix = both.get("Prefix", rule.get("Prefix", ""))
-        if not isinstance(prefix, str):
-            self._fault("Filter.Prefix", f"must be text, not {_kind(prefix)}")
-            prefix = ""
-        listed = both.get("Tags", []) if "And" in part else [part["Tag"]] if "Tag" in part else []
-        return prefix, self._tags(listed)
-
-    def _tags(self, listed: object) -> dict[str, str]:
-        tags: dict[str, str] = {}
-        for tag in listed if isinstance(listed, list) else [listed]:
-            match tag:
-                case {"Key": str(name), "Value": str(value)}:
-                    tags[name] = value
-                case _:
-                    self._fault("Filter", 'has a tag that is not {"Key": text, "Value": text}')
-        return tags
-
-    def _location(self, destination: Mapping[str, Any]) -> tuple[str, str]:
-        """Split the URL into where copies go and what comes before each key."""
-        text = self._text(destination, "Bucket", "Destination.")
-        if not text:
-            return "", ""
-        try:
-            url = urlsplit(text)
-        except ValueError:  # brackets that are no IPv6 address
-            url = urlsplit("")
-        if url.scheme == "gs" and url.netloc and not url.query and not url.fragment:
-            prefix = url.path.strip("/")
-            return f"gs://{url.netloc}", f"{prefix}/" if prefix else ""
-        if url.scheme == "file" and not url.netloc and url.path.startswith("/") and url.path != "/":
-            return f"file://{unquote(url.path)}", ""
-        self._fault("Destination.Bucket", f"must be gs://bucket, gs://bucket/prefix or file:///folder, not {text!r}")
-        return "", ""
-
-    def _replacement(self, destination: Mapping[str, Any]) -> str | None:
-        value = destination.get("ReplaceKeyPrefixWith")
-        if value is None or isinstance(value, str):
-            return value
-        self._fault("Destination.ReplaceKeyPrefixWith", f"must be text, not {_kind(value)}")
-        return None
-
-    def _storage_classes(self, destination: Mapping[str, Any]) -> dict[str, str]:
-        """One class for every object, or a map from S3's classes, in which "*" is for the rest."""
-        value = destination.get("StorageClass", {})
-        classes = {"*": value} if isinstance(value, str) else value
-        if not isinstance(classes, dict):
-            self._fault("Destination.StorageClass", f"must be a GCS class or a map to them, not {_kind(value)}")
-            return {}
-        for name in classes.values():
-            if not isinstance(name, str) or name not in _GCS_CLASSES:
-                self._fault(
-                    "Destination.StorageClass", f"must be one of {', '.join(sorted(_GCS_CLASSES))}, not {name!r}"
-                )
-        return classes
 
 
 def _number(text: str, name: str, default: int, allowed: range, faults: list[str]) -> int:
@@ -265,12 +103,6 @@ def _number(text: str, name: str, default: int, allowed: range, faults: list[str
         return int(text)
     faults.append(f"{name} must be a number from {allowed[0]} to {allowed[-1]}, not {text!r}")
     return default
-
-
-def _kind(value: object) -> str:
-    """What JSON calls it."""
-    kinds: dict[type, str] = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
-    return kinds.get(type(value), "a number")
 
 
 def _federation(text: str, faults: list[str]) -> str:

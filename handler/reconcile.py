@@ -14,6 +14,8 @@ from handler.parts import Parts, staging_of, sweep
 from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import check_of
 
+DRY_RUN = "dry run: would "
+"""What the reason begins with where only a dry run keeps the loop from acting."""
 IN_PARTS = "InParts"
 """Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""
 EQUAL = "equal"
@@ -52,6 +54,8 @@ class Route:
     rules: tuple[Rule, ...]
     parts: Parts | None = None
     """How large objects are copied; None: in one stream like all others."""
+    dry_run: bool = False
+    """Whether to look, and change nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,7 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         Unavailable: with the code `IN_PARTS` where others are copying it, or time ran out.
     """
     loop = _Loop(route, key, part, go_on, again=again)
-    if guess_absent:
+    if guess_absent and not route.dry_run:
         loop.try_absent()
     for _ in range(TURNS):
         if not go_on():
@@ -199,6 +203,9 @@ class _Loop:
         staged = self._staged()
         self.original = self.route.source.head(self.key)
         self.decision = self._decide(self.original, self.replica)
+        if self.route.dry_run:
+            self.decision = _only_said(self.decision)
+            return True
         if self.decision.action is Action.NOTHING:
             if self._may_have_left_parts():
                 return False
@@ -306,6 +313,13 @@ class _Loop:
             bytes=self.bytes,
             check=self.check,
         )
+
+
+def _only_said(decision: Decision) -> Decision:
+    """What a dry run makes of a decision."""
+    if decision.action is Action.NOTHING:
+        return decision
+    return Decision(Action.NOTHING, f"{DRY_RUN}{decision.action}: {decision.why}", decision.rule)
 
 
 def _decide_removal(replica: Replica, rule: Rule) -> Decision:

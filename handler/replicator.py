@@ -73,9 +73,10 @@ class Replicator:
         destination: makes the destination of a location.
         concurrency: keys worked on at once.
         parts: how large objects are copied; None: in one stream like all others.
+        dry_run: look, and change nothing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         rules: Mapping[str, Sequence[Rule]],
         *,
@@ -83,8 +84,10 @@ class Replicator:
         destination: Callable[[str], Destination],
         concurrency: int,
         parts: Parts | None = None,
+        dry_run: bool = False,
     ) -> None:
         self._rules = rules
+        self._dry_run = dry_run
         self._parts = parts
         self._source = cache(source)
         self._destination = cache(destination)
@@ -141,6 +144,7 @@ class Replicator:
             destination=self._destination(rules[0].destination),
             rules=rules,
             parts=self._parts,
+            dry_run=self._dry_run,
         )
 
 

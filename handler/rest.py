@@ -13,6 +13,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, APIGatew
 
 from handler.errors import Malformed
 from handler.model import KEY_BYTES, Change
+from handler.reconcile import DRY_RUN
 from handler.replicator import Result
 
 PATHS = ("/v1/replicate/", "/v1/replicate")
@@ -60,6 +61,8 @@ def _answer(result: Result) -> Response[str]:
         return _response(500, {"error": "; ".join(map(str, result.errors)), "retryable": retryable})
     if result.outcomes and all(outcome.original is None for outcome in result.outcomes):
         return _response(404, {"error": "Source file not found"})
+    if said := [outcome.why for outcome in result.outcomes if outcome.why.startswith(DRY_RUN)]:
+        return _response(200, {"status": "Dry Run", "detail": "; ".join(said)})
     if not any(outcome.equal for outcome in result.outcomes):
         detail = "; ".join(outcome.why for outcome in result.outcomes) or "no rule covers this key"
         return _response(403, {"error": "Key not allowed", "detail": detail})

@@ -76,6 +76,8 @@ def _invoke(event: Path, s3_url: str, gcs_url: str, copies: Path) -> int:
         "DEAD_LETTER_QUEUE_URL": letters,
         "PARTS_QUEUE_URL": "",
         "FAN_OUT_THRESHOLD": "",
+        "BANDWIDTH_LIMIT": "",
+        "DRY_RUN": "",
         "CONCURRENCY": "",
     }
     servers = {"AWS_ENDPOINT_URL": s3_url, "STORAGE_EMULATOR_HOST": gcs_url}

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from handler import config, events, rest
+from handler import events, rest
 from handler.errors import Malformed
 from handler.model import KEY_BYTES, Change
 from handler.replicator import Result, Work
+from handler.rules import rules_of
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer
 
@@ -132,7 +133,7 @@ def law_body(body: object, *, encoded: bool = False) -> int:
 def law_rules(text: str) -> None:
     """Any text is rules, or faults that say what is wrong; never both, never neither."""
     faults: list[str] = []
-    rules = config.rules_of(text, faults)
+    rules = rules_of(text, faults)
     assert rules or faults
     assert all(faults)
     for rule in rules:

@@ -52,6 +52,23 @@ def test_the_smallest_rule_is_two_buckets() -> None:
     assert rules(SMALLEST) == (Rule(id="rule-1", source="a", destination="gs://b"),)
 
 
+@pytest.mark.parametrize(("text", "value"), [("", None), ("1048576", 1 << 20), ("50000000", 50_000_000)])
+def test_a_bandwidth_limit_is_bytes_a_second(text: str, value: int | None) -> None:
+    assert load({"REPLICATION_RULES": json.dumps([SMALLEST]), "BANDWIDTH_LIMIT": text}).bandwidth == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("", False), ("false", False), ("true", True)])
+def test_a_dry_run_is_asked_for_by_true(text: str, *, value: bool) -> None:
+    assert load({"REPLICATION_RULES": json.dumps([SMALLEST]), "DRY_RUN": text}).dry_run is value
+
+
+@pytest.mark.parametrize(("name", "text"), [("BANDWIDTH_LIMIT", "0"), ("BANDWIDTH_LIMIT", "10M"), ("DRY_RUN", "yes")])
+def test_a_wrong_limit_or_dry_run_is_named(name: str, text: str) -> None:
+    [fault] = faults({"REPLICATION_RULES": json.dumps([SMALLEST]), name: text})
+    assert name in fault
+    assert text in fault
+
+
 def test_the_rest_has_defaults() -> None:
     settings = load({"REPLICATION_RULES": json.dumps([SMALLEST])})
     assert (settings.concurrency, settings.dead_letter_queue, settings.metrics_namespace) == (

@@ -10,7 +10,7 @@ import pytest
 
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import SMALL, Headers, Rule
-from handler.reconcile import TURNS, Action, Outcome, Route, reconcile
+from handler.reconcile import DRY_RUN, TURNS, Action, Outcome, Route, reconcile
 from tests.fakes import Faults, MemoryDestination, MemorySource
 
 RULE = Rule(id="r", source="src", destination="gs://dst", destination_prefix="copies/")
@@ -24,12 +24,14 @@ class World:
         self.destination = MemoryDestination()
         self.faults = faults
         self.rules = (RULE,)
+        self.dry_run = False
 
     def reconcile(self, *, guess_absent: bool = False, go_on: Callable[[], bool] = lambda: True) -> Outcome:
         route = Route(
             source=self.faults.source(self.source),
             destination=self.faults.destination(self.destination),
             rules=self.rules,
+            dry_run=self.dry_run,
         )
         return reconcile(route, "k", guess_absent=guess_absent, go_on=go_on)
 
@@ -338,3 +340,35 @@ def test_no_rule_that_matches_leaves_the_destination_alone(world: World) -> None
     assert world.equal(None)
     world.source.tag("k", {"copy": "yes"})
     assert world.reconcile().actions == (Action.PUT,)
+
+
+# --- a dry run
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(world: World) -> None:
+    def said() -> str:
+        outcome = world.reconcile(guess_absent=True)
+        assert outcome.actions == ()
+        assert not outcome.equal
+        return outcome.why.removeprefix(DRY_RUN)
+
+    world.dry_run = True
+    world.source.put("k", b"data")
+    assert said() == "put: no replica"
+    assert world.equal(None)
+    world.dry_run = False
+    world.reconcile()
+    world.dry_run = True
+    world.source.delete("k")
+    assert said() == "delete: no original"
+    assert world.equal(b"data")
+
+
+def test_a_dry_run_tells_what_is_equal_and_what_would_be_refused(world: World) -> None:
+    world.source.put("k", b"data")
+    world.reconcile()
+    world.dry_run = True
+    assert world.reconcile().equal
+    world.source.put("k", b"other", archived=True, storage_class="GLACIER")
+    with pytest.raises(Refused):
+        world.reconcile()

@@ -56,6 +56,9 @@ def request(
     return event
 
 
+WOULD = replace(COPIED, actions=(), why="dry run: would put: no replica")
+
+
 def ask(event: dict[str, Any], *outcomes: Outcome, errors: tuple[Any, ...] = ()) -> Answer:
     def replicate(change: Change) -> Result:
         work = Work(bucket=change.bucket, key=change.key, changes=(change,))
@@ -218,3 +221,9 @@ def test_no_body_does_worse_than_invalid_input(body: str | bytes, encode: bool, 
     if isinstance(body, bytes) and not encode:
         body = body.decode("latin-1")
     assert ask(request(shape, body, encode=encode), COPIED).status in {200, 400}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_dry_run_is_no_success(shape: str) -> None:
+    answer = ask(request(shape, GOOD), WOULD)
+    assert (answer.status, answer.body) == (200, {"status": "Dry Run", "detail": "dry run: would put: no replica"})
