@@ -15,6 +15,7 @@ import bisect
 import hashlib
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
@@ -44,11 +45,13 @@ _SPANS = 1024
 """Into how many spans an object is cut at most."""
 _SLOW, _FAIR = 256 * KIB, 4 * MIB
 """Bytes a second taken for granted before any were measured: of one of several streams, and of a single one."""
+_REMEMBERED = 8
+"""Measurements that are remembered: two of each stream, and time enough to forget one that was an accident."""
 _CHECK = "s3-replica-part-check"
 
 
 class Pace:
-    """How fast one stream was of late, and so how much there is time for.
+    """How fast one stream was of late, at its slowest, and so how much there is time for.
 
     Args:
         left: seconds until the work must be done.
@@ -65,28 +68,29 @@ class Pace:
         self._left = left
         self._clock = clock
         self._shortest = shortest
-        self._rate: float | None = None
+        self._rates: deque[float] = deque(maxlen=_REMEMBERED)
 
     def length(self) -> int:
         """Bytes of the next part, of several that are copied at once."""
         return max(self._shortest, self._possible(_SLOW))
 
-    def allows(self, size: int) -> bool:
-        """Whether so many bytes can go in one stream."""
-        return size <= self._possible(_FAIR)
+    def allows(self, size: int, *, again: bool) -> bool:
+        """Whether so many bytes can go in one stream; after a delivery that failed, less is taken for granted."""
+        return size <= self._possible(_SLOW if again else _FAIR)
 
     def _possible(self, otherwise: int) -> int:
         """Bytes that one stream moves in half of the time that is left."""
-        return int(max(0.0, self._left()) / 2 * (self._rate or otherwise))
+        rate = min(tuple(self._rates), default=otherwise)  # a copy: other threads add to it
+        return int(max(0.0, self._left()) / 2 * rate)
 
     @contextmanager
     def measured(self, size: int) -> Iterator[None]:
-        """Take the rate from what is done inside; where that fails it was no faster."""
+        """Learn from what is done inside; where that fails it was no faster."""
         began = self._clock()
         try:
             yield
         finally:
-            self._rate = size / max(1e-6, self._clock() - began)
+            self._rates.append(size / max(1e-6, self._clock() - began))
 
 
 @dataclass(frozen=True)
@@ -303,14 +307,18 @@ class Parts:
         self._send = send
         self.pace = pace or Pace()
 
-    def take(self, original: Original) -> bool:
+    def take(self, original: Original, *, again: bool = False) -> bool:
         """Whether an object is copied in parts: it is large and verifiable so, or huge, or there is no time to stream.
 
         Verifiable means by a checksum to which those of the parts add up.
+
+        Args:
+            original: the object's state.
+            again: whether a delivery before this one did not finish.
         """
         if original.size >= (self._large if mergeable(original) else self._huge):
             return True
-        return original.size > SMALL and not self.pace.allows(original.size)
+        return original.size > SMALL and not self.pace.allows(original.size, again=again)
 
     def may_have_taken(self, original: Original) -> bool:
         """Whether an earlier delivery may have copied it in parts."""

@@ -273,7 +273,7 @@ class _Loop:
 
     def _copy(self, original: Original, decision: Decision, expect: Generation) -> Replica:
         destination, parts = self.route.destination, self.route.parts
-        if parts and parts.take(original) and isinstance(destination, Composer):
+        if parts and parts.take(original, again=self.again) and isinstance(destination, Composer):
             return self._copy_in_parts(parts, destination, original, decision, expect)
         measured = parts.pace.measured(original.size) if parts and original.size > SMALL else nullcontext()
         with self.route.source.open(self.key, at=original) as body, measured:

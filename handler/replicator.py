@@ -14,6 +14,9 @@ from handler.parts import Parts
 from handler.ports import Destination, Source
 from handler.reconcile import Outcome, Route, reconcile
 
+REMEMBERED = 10_000
+"""Copies that an instance remembers to exist; some 2 MB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -88,6 +91,7 @@ class Replicator:
     ) -> None:
         self._rules = rules
         self._dry_run = dry_run
+        self._present: set[tuple[str, str]] = set()
         self._parts = parts
         self._source = cache(source)
         self._destination = cache(destination)
@@ -112,20 +116,30 @@ class Replicator:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         with _collected(errors):
-            for rules in self._rules_by_name(work):
+            for name, rules in self._rules_by_name(work).items():
                 with _collected(errors):
                     outcome = reconcile(
                         self._route(rules),
                         work.key,
-                        guess_absent=work.guess_absent,
+                        guess_absent=work.guess_absent and name not in self._present,
                         again=work.redelivered,
                         part=work.part,
                         go_on=go_on,
                     )
                     outcomes.append(outcome)
+                    self._remember(name, present=outcome.equal)
         return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
 
-    def _rules_by_name(self, work: Work) -> list[tuple[Rule, ...]]:
+    def _remember(self, name: tuple[str, str], *, present: bool) -> None:
+        """Remember which copies there are, as a hint: an event told twice then finds its copy without sending it."""
+        if not present:
+            self._present.discard(name)
+            return
+        if len(self._present) >= REMEMBERED:
+            self._present.clear()
+        self._present.add(name)
+
+    def _rules_by_name(self, work: Work) -> dict[tuple[str, str], tuple[Rule, ...]]:
         """The rules that cover the key, apart for each name it goes to; those that share one compete by priority."""
         if work.bucket not in self._rules:
             raise Refused(f"no rule has the source bucket {work.bucket!r}", code="SrcBucketReplicationConfigMissing")
@@ -135,7 +149,7 @@ class Replicator:
                 name = rule.destination, rule.destination_key(work.key)
                 by_name[name] = (*by_name.get(name, ()), rule)
         part = work.part and (work.part.destination, work.part.name)
-        return [rules for name, rules in by_name.items() if part in {None, name}]
+        return {name: rules for name, rules in by_name.items() if part in {None, name}}
 
     def _route(self, rules: tuple[Rule, ...]) -> Route:
         with_tags = any(rule.tags or rule.replicate_tags for rule in rules)

@@ -210,6 +210,33 @@ def test_adapters_are_made_once_and_kept(world: World) -> None:
 # --- coalescing
 
 
+def test_an_event_that_comes_twice_finds_the_copy_and_sends_no_byte(world: World) -> None:
+    world.source().put("k", b"data")
+    world.replicate(work())
+    world.faults.calls.clear()
+    world.replicate(work())
+    assert world.faults.calls == ["destination.head", "source.head"]
+
+
+def test_what_was_deleted_is_guessed_absent_again(world: World) -> None:
+    world.source().put("k", b"data")
+    world.replicate(work())
+    world.source().delete("k")
+    world.replicate(work("k", change(event="ObjectRemoved:Delete")))
+    world.source().put("k", b"data")
+    world.faults.calls.clear()
+    world.replicate(work())
+    assert world.faults.calls == ["source.open", "destination.put", "source.head"]
+
+
+def test_what_is_remembered_has_its_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handler.replicator.REMEMBERED", 10)
+    for number in range(25):
+        world.source().put(f"{number}", b"data")
+    world.replicate(*(work(f"{number}") for number in range(25)))
+    assert len(world.replicator._present) <= 10
+
+
 def test_changes_of_one_key_are_one_piece_of_work() -> None:
     told = [(change("b"), False), (change("a"), False), (change("b", "ObjectRemoved:Delete", None), True)]
     told.append((change("b", bucket="other"), False))
