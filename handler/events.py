@@ -133,6 +133,8 @@ def _unwrap(payload: Any, depth: int = _DEPTH) -> Iterator[_Item]:  # noqa: C901
             yield from _unwrap(inner, depth - 1)
         case {"Type": "Notification", "Message": str(message)}:
             yield from _unwrap(message, depth - 1)
+        case {"requestPayload": {**event}, "requestContext": {**_about}}:  # a failed invocation, redriven
+            yield from _unwrap(event, depth - 1)
         case {"replicatePart": {**part}}:
             yield _part(part)
         case {"Event": "s3:TestEvent"}:

@@ -77,6 +77,7 @@ EXPECTED: Mapping[str, tuple[Trigger, list[list[tuple[str, str, str]]]] | str] =
         ],
     ),
     "sqs-eventbridge-created.json": (Trigger.QUEUE, [[(*CSV, "Object Created")]]),
+    "sqs-failed-invocation.json": (Trigger.QUEUE, [[(*CSV, "ObjectCreated:Put")]]),
     "sqs-poison.json": (Trigger.QUEUE, [[(*CSV, "ObjectCreated:Put")], [], []]),
     "sqs-s3-put.json": (Trigger.QUEUE, [[(*CSV, "ObjectCreated:Put")]]),
     "sqs-sns-raw-s3-put.json": (Trigger.QUEUE, [[(*CSV, "ObjectCreated:Put")]]),
