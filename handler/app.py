@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
-
-import boto3
-from botocore.config import Config
 
 from handler import config, events, observe
 from handler.adapters.queue import DeadLetterQueue, PartsQueue
 from handler.adapters.s3 import S3Source
+from handler.adapters.s3_client import S3Requests
 from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change, Part
-from handler.parts import Pace, Parts
+from handler.parts import Parts
+from handler.plan import Pace
 from handler.ports import Destination, Source
 from handler.replicator import Replicator, Result, Work, coalesce
+from handler.throttle import ThrottledSource, TokenBucket
 
 MARGIN = 5.0
 """Seconds before the deadline at which nothing new is begun."""
@@ -54,20 +55,17 @@ class Service:
     """The assembled replicator, kept across invocations."""
 
     def __init__(self, settings: config.Settings) -> None:
-        clients = Config(
-            max_pool_connections=settings.concurrency + 2,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            connect_timeout=5,
-            read_timeout=20,
-            tcp_keepalive=True,
-        )
         self._settings = settings
         self.deadline = Deadline()
         self._gcs = cache(self._connect_gcs)
-        self._s3 = boto3.client("s3", config=clients)
+        self._aws_clients: dict[str, Any] = {}
+        self._aws_lock = Lock()
+        self._s3 = S3Requests(partial(self._aws, "s3"), connections=settings.concurrency + 2)
+        self._bucket = settings.bandwidth and TokenBucket(settings.bandwidth, left=self.deadline.left)
         self._observer = observe.Observer(settings.metrics_namespace)
-        self._sqs = cache(partial(boto3.client, "sqs", config=clients))
-        self._dead_letters = settings.dead_letter_queue and DeadLetterQueue(self._sqs(), settings.dead_letter_queue)
+        self._dead_letters: Callable[[], DeadLetterQueue] | None = None
+        if settings.dead_letter_queue:
+            self._dead_letters = lambda: DeadLetterQueue(self._aws("sqs"), settings.dead_letter_queue)
         self.replicator = Replicator(
             settings.by_source,
             source=self._source,
@@ -79,16 +77,35 @@ class Service:
                 send=self._sender(),
                 pace=Pace(self.deadline.left),
             ),
+            dry_run=settings.dry_run,
         )
 
     def _sender(self) -> Callable[[Sequence[Part]], None] | None:
         if not self._settings.parts_queue:
             return None
-        queue = PartsQueue(self._sqs(), self._settings.parts_queue)
-        return lambda parts: queue.send([events.part_message(part) for part in parts])
+        url = self._settings.parts_queue
+        return lambda parts: PartsQueue(self._aws("sqs"), url).send([events.part_message(part) for part in parts])
+
+    def _aws(self, service: str) -> Any:
+        """Return the one boto3 client of a service, made when it is first needed: most invocations need none."""
+        with self._aws_lock:  # boto3 makes one at a time
+            if service not in self._aws_clients:
+                import boto3  # a cold start's largest part, for rare requests
+                from botocore.config import Config
+
+                how = Config(
+                    max_pool_connections=self._settings.concurrency + 2,
+                    retries={"mode": "standard", "total_max_attempts": 4},
+                    connect_timeout=5,
+                    read_timeout=20,
+                    tcp_keepalive=True,
+                )
+                self._aws_clients[service] = boto3.client(service, config=how)  # type: ignore[call-overload] # by name
+            return self._aws_clients[service]
 
     def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - the shape of Replicator's factory
-        return S3Source(self._s3, bucket, with_tags=with_tags)
+        source = S3Source(self._s3, bucket, with_tags=with_tags)
+        return ThrottledSource(source, self._bucket) if self._bucket else source
 
     def _destination(self, location: str) -> Destination:
         scheme, _, place = location.partition("://")
@@ -138,7 +155,7 @@ class Service:
         if errors[0].retryable or not self._dead_letters:
             return False
         try:
-            self._dead_letters.park(delivery.raw, errors[0])
+            self._dead_letters().park(delivery.raw, errors[0])
         except Unavailable as error:
             observe.logger.error(str(error))
             return False

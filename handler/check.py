@@ -9,10 +9,12 @@ In the source nothing is written. In the destination an empty object comes and g
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import boto3
@@ -20,12 +22,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import config
-from handler.model import Rule
+from handler.errors import ReplicationError
+from handler.model import ABSENT, Generation, Original, Replica, Rule, Stamp
+from handler.transfer import CheckedReader
 
 _PROBE = ".replicator-check/"
 _CLIENTS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
 _MISSING_OBJECT = {"NoSuchKey", "NoSuchVersion", "404"}
 """What S3 says of a key that is not there only to those who may read it."""
+_DENIED = {"DstPutObjectNotPermitted", "DstCredentialsRejected"}
 
 
 class Row(NamedTuple):
@@ -83,8 +88,6 @@ def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
             yield Row("not tried", rule.destination, "write", "a folder")
     if not buckets:
         return
-    from google.auth.transport.requests import Request
-
     from handler.adapters.gcs_client import connect
 
     try:
@@ -93,7 +96,7 @@ def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
         yield Row("FAILED", "Google", "credentials", _detail(error))
         return
     if credentials:
-        row = _try("Google", "exchange of AWS credentials", lambda: client._credentials.refresh(Request()))  # noqa: SLF001 - it has no other way
+        row = _try("Google", "exchange of AWS credentials", client.renew)
         yield row
         if row.result != "ok":
             return
@@ -103,26 +106,31 @@ def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
 
 def _bucket(client: Any, rule: Rule) -> Iterator[Row]:
     """Make, read, change, list and delete an object, as replication does: each on condition."""
-    bucket = client.bucket(rule.destination.removeprefix("gs://"))
-    blob = bucket.blob(f"{rule.destination_prefix}{_PROBE}{uuid.uuid4()}")
+    from handler.adapters.gcs import GcsDestination
+
+    copies = GcsDestination(client, rule.destination.removeprefix("gs://"), time_left=lambda: 10.0)
+    key = f"{rule.destination_prefix}{_PROBE}{uuid.uuid4()}"
     where = f"{rule.destination}/{rule.destination_prefix}"
-    once = {"timeout": 10, "retry": None}
-    created = _try(
-        where,
-        "storage.objects.create",
-        lambda: blob.upload_from_string(b"", checksum="crc32c", if_generation_match=0, **once),
-    )
+    probe = Original(key=key, size=0, etag="", last_modified=datetime.now(UTC))
+    at: list[Generation] = []
+
+    def note(replica: Replica) -> None:
+        at.append(replica.generation)
+
+    def create() -> None:
+        note(copies.put(key, CheckedReader(io.BytesIO(), probe), Stamp(), expect=ABSENT))
+
+    created = _try(where, "storage.objects.create", create)
     yield created
-    yield _try(where, "storage.objects.list", lambda: list(bucket.list_blobs(prefix=blob.name, max_results=1, **once)))
+    yield _try(where, "storage.objects.list", lambda: copies.list(key))
     if created.result != "ok":
         for name in ("get", "update", "delete"):
             yield Row("not tried", where, f"storage.objects.{name}", "there is nothing to try it on")
         return
-    generation = {"if_generation_match": blob.generation}
-    yield _try(where, "storage.objects.get", lambda: blob.reload(**generation, **once))
-    blob.metadata = {"replicator-check": "patched"}
-    yield _try(where, "storage.objects.update", lambda: blob.patch(**generation, **once))
-    yield _try(where, "storage.objects.delete", lambda: blob.delete(**generation, **once))
+    yield _try(where, "storage.objects.get", lambda: copies.head(key))
+    patched = Stamp(metadata={"replicator-check": "patched"})
+    yield _try(where, "storage.objects.update", lambda: note(copies.patch(key, patched, expect=at[-1])))
+    yield _try(where, "storage.objects.delete", lambda: copies.delete(key, expect=at[-1]))
 
 
 def _try(where: str, permission: str, call: Callable[[], object]) -> Row:
@@ -134,7 +142,7 @@ def _try(where: str, permission: str, call: Callable[[], object]) -> Row:
         denied = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
         return Row("MISSING" if denied else "FAILED", where, permission, _detail(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the operator wants to know
-        denied = getattr(error, "code", None) in {401, 403}
+        denied = isinstance(error, ReplicationError) and error.code in _DENIED
         return Row("MISSING" if denied else "FAILED", where, permission, _detail(error))
     return Row("ok", where, permission)
 

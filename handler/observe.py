@@ -19,7 +19,7 @@ from handler.replicator import Result
 
 logger = Logger(service="replicator", log_uncaught_exceptions=False)
 
-for _vendor in ("boto3", "botocore", "google", "urllib3", "requests"):
+for _vendor in ("boto3", "botocore", "google", "urllib3"):
     logging.getLogger(_vendor).setLevel(logging.INFO)  # at DEBUG they log session tokens and signatures
 
 

@@ -10,7 +10,8 @@ from enum import StrEnum
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
 from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
-from handler.parts import Parts, staging_of, sweep
+from handler.parts import Parts, sweep
+from handler.plan import staging_of
 from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import check_of
 

@@ -6,12 +6,14 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 from botocore.config import Config
 
+from handler.adapters.s3_client import S3Requests
 from tests.fakes import Faults
 
 if TYPE_CHECKING:
@@ -81,6 +83,11 @@ def s3_url() -> Iterator[str]:
 def s3_client(url: str) -> S3Client:
     """boto3's client for that server, which tries once."""
     return boto3.client("s3", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
+
+
+def s3_requests(url: str) -> S3Requests:
+    """The function's own client for that server; boto3's part of it tries once."""
+    return S3Requests(cache(lambda: s3_client(url)), environment={**_LOOPBACK, "AWS_ENDPOINT_URL_S3": url})
 
 
 @pytest.fixture(scope="session")

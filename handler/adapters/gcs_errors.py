@@ -1,4 +1,4 @@
-"""Every error of Google's libraries, of the connection and of GCS itself, turned into one of ours."""
+"""Every error of the connection, of google-auth and of GCS itself, turned into one of ours."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import requests
-from google.api_core.exceptions import GoogleAPICallError, RetryError
-from google.auth.exceptions import GoogleAuthError
-from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
 
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
+
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed. https://cloud.google.com/storage/docs/retry-strategy"""
 
 _HASH_MISMATCH = re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL)
 _NO_BUCKET = re.compile(r"The specified bucket does not exist\.?", re.IGNORECASE)
@@ -48,24 +49,25 @@ def translated(what: str) -> Iterator[None]:
         raise translate(error, what) from error
 
 
-def translate(error: Exception, what: str) -> ReplicationError:  # noqa: PLR0911 - a table, one row a kind
-    """Return ours for any error of Google's libraries or of the connection. What it does not know is Unavailable."""
+def translate(error: Exception, what: str) -> ReplicationError:
+    """Return ours for any error of the connection or of google-auth. What it does not know is Unavailable."""
+    from google.auth.exceptions import GoogleAuthError  # only where something went wrong
+
     match error:
-        case DataCorruption():
-            return Corrupt(f"{what}: {error}")
-        case RetryError(cause=Exception() as cause):
-            return translate(cause, what)
-        case GoogleAPICallError(response=requests.Response() as response):
-            return of_response(response, what)
-        case GoogleAPICallError(code=code) if code is not None:
-            return of_status(int(code), [], error.message or "", what)
-        case InvalidResponse(response=requests.Response() as response):
-            return of_response(response, what)
+        case HTTPError():
+            code = "DstUnreachable"
         case GoogleAuthError():
-            return Unavailable(_text(error, what), code="DstCredentials")
-        case requests.RequestException():
-            return Unavailable(_text(error, what), code="DstUnreachable")
-    return Unavailable(_text(error, what), code="DstUnknown")
+            code = "DstCredentials"
+        case _:
+            code = "DstUnknown"
+    return Unavailable(_text(error, what), code=code)
+
+
+def passing(error: Exception) -> bool:
+    """Whether an error is of the connection, to GCS or to whoever gives tokens, so that another try may succeed."""
+    from google.auth.exceptions import TransportError  # only where something went wrong
+
+    return isinstance(error, HTTPError | TransportError)
 
 
 def _text(error: Exception, what: str) -> str:
@@ -73,14 +75,14 @@ def _text(error: Exception, what: str) -> str:
     return f"{what}: {type(error).__name__}: {_SESSION.sub('upload_id=...', str(error))}"
 
 
-def of_response(response: requests.Response, what: str) -> ReplicationError:
+def of_response(response: BaseHTTPResponse, what: str) -> ReplicationError:
     """Return ours for an answer that is no success."""
     try:
         fault: Any = response.json()["error"]
         reasons = [item.get("reason", "") for item in fault.get("errors", [])]
-        return of_status(response.status_code, reasons, str(fault.get("message", "")), what)
+        return of_status(response.status, reasons, str(fault.get("message", "")), what)
     except (ValueError, KeyError, TypeError, AttributeError):  # an upload's errors come as plain text
-        return of_status(response.status_code, [], response.text[:500], what)
+        return of_status(response.status, [], response.data[:500].decode(errors="replace"), what)
 
 
 def of_status(status: int, reasons: list[str], message: str, what: str) -> ReplicationError:

@@ -1,4 +1,4 @@
-"""One resumable upload session, driven by us: the library's own loses data or truth in cases we must survive.
+"""One resumable upload session, driven by us: Google's own client loses data or truth in cases we must survive.
 
 https://cloud.google.com/storage/docs/performing-resumable-uploads
 """
@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import google_crc32c
-import requests
-from google.auth.exceptions import GoogleAuthError
+from urllib3 import BaseHTTPResponse
 
-from handler.adapters.gcs_errors import of_response, translate, translated
+from handler.adapters.gcs_client import Client
+from handler.adapters.gcs_errors import TRANSIENT, of_response, translate, translated
 from handler.errors import ReplicationError, Unavailable
 from handler.model import KIB, MIB
 from handler.ports import Reader
@@ -30,15 +30,13 @@ TRIES = 6
 
 _QUANTUM = 256 * KIB
 _RANGE = re.compile(r"bytes=0-(\d+)")
-_TRANSIENT = {408, 429, 500, 502, 503, 504}
-_FAILED = (requests.RequestException, GoogleAuthError)
 
 
 class ResumableSession:
     """An upload of one body. Nothing is visible before its last byte; then all of it is, or nothing ever.
 
     Args:
-        http: carries the credentials.
+        client: sends the requests, with its credentials.
         address: the session's own URL.
         size: of the body, in bytes.
         time_left: seconds that there are; no waiting goes beyond them.
@@ -47,14 +45,14 @@ class ResumableSession:
 
     def __init__(
         self,
-        http: requests.Session,
+        client: Client,
         address: str,
         size: int,
         *,
         time_left: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._http = http
+        self._client = client
         self._address = address
         self._size = size
         self._time_left = time_left
@@ -90,11 +88,11 @@ class ResumableSession:
         sent, fruitless = 0, 0
         while True:
             answer, failure = self._try(piece, offset + sent, sent, crc32c)
-            if answer is not None and answer.status_code in {200, 201}:
+            if answer is not None and answer.status in {200, 201}:
                 with translated("resumable upload"):
                     resource: Mapping[str, Any] = answer.json()
                     return resource
-            if answer is not None and answer.status_code == 308:
+            if answer is not None and answer.status == 308:
                 persisted = _persisted(answer) - offset
                 if persisted < 0:
                     raise Unavailable(f"GCS lost bytes before {offset} that it had persisted", code="DstSessionGone")
@@ -110,7 +108,7 @@ class ResumableSession:
 
     def _try(
         self, piece: bytes, start: int, skip: int, crc32c: str | None
-    ) -> tuple[requests.Response | None, ReplicationError | None]:
+    ) -> tuple[BaseHTTPResponse | None, ReplicationError | None]:
         """Put the rest of a piece; where that fails, ask the session what it has. The error is for when all do.
 
         The question has the checksum too: where all bytes are there, it may be what makes an object of them.
@@ -125,20 +123,18 @@ class ResumableSession:
         answer, still = self._put(b"", {"Content-Range": f"bytes */{self._size}"} | checksum)
         return answer, still or failure
 
-    def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[requests.Response | None, ReplicationError | None]:
+    def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[BaseHTTPResponse | None, ReplicationError | None]:
         """Return the answer, or what may pass; raise what will not."""
         what = "resumable upload"
         try:
-            answer = self._http.put(
-                self._address, data=data, headers=headers, allow_redirects=False, timeout=self._timeout()
-            )
-        except _FAILED as error:
+            answer = self._client.send("PUT", self._address, data, headers, max(1.0, min(60.0, self._time_left())))
+        except Exception as error:  # noqa: BLE001 - total by design: what is not known may pass
             return None, translate(error, what)
-        if answer.status_code in {200, 201, 308}:
+        if answer.status in {200, 201, 308}:
             return answer, None
-        if answer.status_code in _TRANSIENT:
+        if answer.status in TRANSIENT:
             return None, of_response(answer, what)
-        if answer.status_code in {404, 410}:
+        if answer.status in {404, 410}:
             raise Unavailable(f"{what}: GCS no longer knows the session", code="DstSessionGone")
         raise of_response(answer, what)
 
@@ -149,16 +145,13 @@ class ResumableSession:
         if pause:
             self._sleep(pause)
 
-    def _timeout(self) -> tuple[float, float]:
-        return 5.0, max(1.0, min(60.0, self._time_left()))
-
     def _cancel(self) -> None:
         """Give the session up, so that its bytes are not kept for a week; if that fails too, the week it is."""
-        with contextlib.suppress(*_FAILED):
-            self._http.delete(self._address, timeout=(2.0, 5.0))
+        with contextlib.suppress(Exception):
+            self._client.send("DELETE", self._address, None, {}, 5.0)
 
 
-def _persisted(answer: requests.Response) -> int:
+def _persisted(answer: BaseHTTPResponse) -> int:
     """How many bytes a 308 says are persisted; without a Range it is none."""
     found = _RANGE.fullmatch(answer.headers.get("Range", ""))
     return int(found[1]) + 1 if found else 0

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3.exceptions
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -21,8 +21,9 @@ from handler.model import Headers, Original, Span
 from handler.transfer import CheckedReader
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3.client import S3Client
+
+    from handler.adapters.s3_client import S3Requests
 
 RESUMES = 4
 """Times in a row that a broken read is taken up again without a byte having come."""
@@ -65,14 +66,19 @@ class S3Source:
     """One S3 bucket; see `Source`.
 
     Args:
-        client: boto3's, shared by all threads.
+        client: of S3, shared by all threads; boto3's own will do.
         bucket: its name.
         with_tags: ask for tags as well (one more request for each object that has any).
         sleep: waits that many seconds before a broken read is taken up again.
     """
 
     def __init__(
-        self, client: S3Client, bucket: str, *, with_tags: bool = False, sleep: Callable[[float], None] = time.sleep
+        self,
+        client: S3Requests | S3Client,
+        bucket: str,
+        *,
+        with_tags: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._bucket = bucket
@@ -125,7 +131,7 @@ class S3Source:
             raise Moved(f"{key!r} is another state by now")
         return self._with_part_size(at or now) if span is None else now
 
-    def _get(self, key: str, at: Original | None, span: Span | None) -> tuple[StreamingBody, Mapping[str, Any]]:
+    def _get(self, key: str, at: Original | None, span: Span | None) -> tuple[_Body, Mapping[str, Any]]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "ChecksumMode": "ENABLED"}
         if at is not None:
             request |= {"IfMatch": f'"{at.etag}"', **_version(at)}
@@ -223,11 +229,18 @@ class S3Source:
         return _translate(error, f"HEAD {key!r}")
 
 
+class _Body(Protocol):
+    """What is read of botocore's body, and of urllib3's."""
+
+    def read(self, amt: int | None = None, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
 class _ResumingStream:
     """A body that is asked for again from where it broke, in the same state."""
 
     def __init__(
-        self, body: StreamingBody, span: Span, reopen: Callable[[Span], StreamingBody], sleep: Callable[[float], None]
+        self, body: _Body, span: Span, reopen: Callable[[Span], _Body], sleep: Callable[[float], None]
     ) -> None:
         self._body = body
         self._offset, self._stop = span

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from handler.adapters.folder import FolderDestination
@@ -95,24 +96,26 @@ def _live(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
     yield from _gcs(None, request.config.getoption("--gcs-bucket"))
 
 
-def _connect(url: str | None) -> storage.Client:
-    from handler.adapters.gcs_client import connect  # heavy, and for these rigs only
+def _open_gcs(url: str | None, bucket: str) -> Composer:
+    """Open a bucket, from any process."""
+    from handler.adapters.gcs import GcsDestination  # for these rigs only
+    from handler.adapters.gcs_client import connect
 
     with pytest.MonkeyPatch.context() as patch:
         if url is not None:
             patch.setenv("STORAGE_EMULATOR_HOST", url)
-        return connect()
+        return GcsDestination(connect(), bucket, sleep=lambda _seconds: None)
 
 
-def _open_gcs(url: str | None, bucket: str) -> Composer:
-    """Open a bucket, from any process."""
-    from handler.adapters.gcs import GcsDestination
-
-    return GcsDestination(_connect(url), bucket, sleep=lambda _seconds: None)
+def _independent(url: str | None) -> storage.Client:
+    """Google's own client, which shares nothing with the adapter."""
+    if url is None:
+        return storage.Client(project="-")
+    return storage.Client(project="-", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
 
 
 def _gcs(url: str | None, name: str, litter: Callable[[storage.Client], set[str]] = lambda _: set()) -> Iterator[Rig]:
-    client = _connect(url)
+    client = _independent(url)
     bucket = client.bucket(name) if url is None else client.create_bucket(name)
     for blob in client.list_blobs(name):
         blob.delete()

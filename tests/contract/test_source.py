@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from handler.errors import Moved, Refused
 from handler.model import KIB, Headers, Original, Span
 from handler.ports import Source
 from handler.transfer import pieces
+from tests.conftest import s3_requests
 from tests.fakes import MemorySource, md5
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def _memory(versioned: bool) -> Bucket:  # noqa: FBT001 - one of two kinds, name
     return Bucket(source=source, versioned=versioned, put=put, delete=source.delete, tag=source.tag)
 
 
-def _s3(client: S3Client, name: str, *, versioned: bool) -> Bucket:
+def _s3(client: S3Client, source: Source, name: str, *, versioned: bool) -> Bucket:
     def put(
         key: str,
         data: bytes,
@@ -73,7 +75,7 @@ def _s3(client: S3Client, name: str, *, versioned: bool) -> Bucket:
         client.put_object_tagging(Bucket=name, Key=key, Tagging={"TagSet": listed})
 
     return Bucket(
-        source=S3Source(client, name, with_tags=True),
+        source=source,
         versioned=versioned,
         put=put,
         delete=lambda key: client.delete_object(Bucket=name, Key=key),
@@ -81,14 +83,17 @@ def _s3(client: S3Client, name: str, *, versioned: bool) -> Bucket:
     )
 
 
-@pytest.fixture(params=["memory", "memory versioned", "s3", "s3 versioned"])
-def origin(request: pytest.FixtureRequest) -> Bucket:
-    """One source, empty."""
+@pytest.fixture(params=["memory", "memory versioned", "s3", "s3 versioned", "boto3", "boto3 versioned"])
+def origin(request: pytest.FixtureRequest) -> Iterator[Bucket]:
+    """One source, empty; S3's by the function's own requests, and by boto3's alone."""
     kind, _, versioned = request.param.partition(" ")
     if kind == "memory":
-        return _memory(bool(versioned))
-    bucket = request.getfixturevalue("versioned_bucket" if versioned else "bucket")
-    return _s3(request.getfixturevalue("s3"), bucket, versioned=bool(versioned))
+        yield _memory(bool(versioned))
+        return
+    bucket, s3 = request.getfixturevalue("versioned_bucket" if versioned else "bucket"), request.getfixturevalue("s3")
+    with closing(s3_requests(request.getfixturevalue("s3_url"))) as requests:
+        source = S3Source(requests if kind == "s3" else s3, bucket, with_tags=True)
+        yield _s3(s3, source, bucket, versioned=bool(versioned))
 
 
 def read(source: Source, key: str, *, at: Original | None = None, span: Span | None = None) -> bytes:
@@ -129,7 +134,30 @@ def test_open_and_head_speak_of_one_state(origin: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["k", "a/b", "dir/", "//", "/lead", "one two+three", "naïve/日本.txt", "%2F", "x" * 1024]
+    "key",
+    [
+        "k",
+        "a/b",
+        "dir/",
+        "//",
+        "/lead",
+        "one two+three",
+        "naïve/日本.txt",
+        "%2F",
+        "x" * 1024,
+        "a/../b",
+        "a/./b",
+        ".a",
+        "a//b/",
+        "a?b=c",
+        "a#b",
+        "a&b;c=d",
+        "~!*'()",
+        "%2f%zz",
+        "a\\b",
+        "tab\tend",
+        "\x7f",
+    ],
 )
 def test_keys_are_taken_as_they_are(origin: Bucket, key: str) -> None:
     origin.put(key, key.encode())
@@ -226,14 +254,16 @@ def test_a_body_need_not_be_read_to_its_end(origin: Bucket) -> None:
 # --- S3 alone
 
 
-def test_a_missing_bucket_is_refused_and_never_an_absent_object(s3: S3Client) -> None:
-    source = S3Source(s3, "no-such-bucket-anywhere")
-    with pytest.raises(Refused) as caught:
-        source.head("k")
-    assert caught.value.code == "SrcBucketNotFound"
-    with pytest.raises(Refused) as caught, source.open("k"):
-        pass
-    assert caught.value.code == "SrcBucketNotFound"
+@pytest.mark.parametrize("kind", ["by hand", "boto3"])
+def test_a_missing_bucket_is_refused_and_never_an_absent_object(s3: S3Client, s3_url: str, kind: str) -> None:
+    with closing(s3_requests(s3_url)) as requests:
+        source = S3Source(requests if kind == "by hand" else s3, "no-such-bucket-anywhere")
+        with pytest.raises(Refused) as caught:
+            source.head("k")
+        assert caught.value.code == "SrcBucketNotFound"
+        with pytest.raises(Refused) as caught, source.open("k"):
+            pass
+        assert caught.value.code == "SrcBucketNotFound"
 
 
 def test_tags_are_not_asked_for_where_no_rule_needs_them(s3: S3Client, bucket: str) -> None:

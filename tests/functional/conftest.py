@@ -123,8 +123,7 @@ def left() -> list[float]:
 def gcs(
     wire: Wire, gcs_bucket: Bucket, slept: Slept, left: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[GcsDestination]:
-    """The adapter on Google's own client, which waits for nothing."""
+    """The adapter, which waits for nothing."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
-    monkeypatch.setattr("google.api_core.retry.retry_unary.time.sleep", slept)
     with closing(connect()) as client:
         yield GcsDestination(client, gcs_bucket.name, time_left=lambda: left[0], sleep=slept)

@@ -136,9 +136,9 @@ class Rig:
             patch.setenv("STORAGE_EMULATOR_HOST", gcs_url or self.gcs_url)
             service = Service(settings)
             self._stack.enter_context(closing(service._gcs()))
+            for name in ("s3", "sqs"):  # made here, where they are pointed at this rig
+                self._stack.enter_context(closing(service._aws(name)))
         self._stack.enter_context(closing(service._s3))
-        if service._dead_letters:
-            self._stack.enter_context(closing(service._dead_letters._client))
         self._stack.callback(service.replicator._threads.shutdown)
         return service
 

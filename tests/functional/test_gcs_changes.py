@@ -171,7 +171,7 @@ def test_an_object_that_is_not_there_is_absent(gcs: GcsDestination, key: str) ->
 
 
 def test_a_missing_bucket_is_refused_by_every_call_and_never_absent(gcs: GcsDestination, wire: Wire) -> None:
-    gcs._bucket.name = "no-such-bucket"
+    gcs = GcsDestination(gcs._client, "no-such-bucket")
     at = Generation(1, 1)
     calls = {
         "head": lambda: gcs.head("k"),

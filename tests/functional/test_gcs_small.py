@@ -65,10 +65,10 @@ def test_no_md5_goes_along_where_the_etag_is_none(gcs: GcsDestination, wire: Wir
     assert resource["crc32c"] == crc32c(DATA)
 
 
-def test_the_library_reads_no_bucket_behind_our_back(gcs: GcsDestination, wire: Wire) -> None:
+def test_nothing_reads_the_bucket_behind_our_back(gcs: GcsDestination, wire: Wire) -> None:
     gcs.put("k", reader(DATA), STAMP, expect=ABSENT)
     gcs.head("k")
-    time.sleep(0.3)  # it would be asked for in the background
+    time.sleep(0.3)  # in the background, as Google's own client does
     assert [(request.method, "/o" in request.path) for request in wire.requests] == [("POST", True), ("GET", True)]
 
 
@@ -144,7 +144,7 @@ def test_what_passes_is_tried_again_under_the_same_condition(
 def test_a_lost_answer_meets_its_own_object_and_ends_in_success(
     gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
 ) -> None:
-    """The library sends the POST again, which is refused (412), as the first took effect: look again."""
+    """The POST is sent again, which is refused (412), as the first took effect: look again."""
     source = MemorySource()
     source.put("k", DATA)
     wire.plan(sends("POST"), Trouble(forget=True))
@@ -201,7 +201,7 @@ def test_what_a_server_stored_wrongly_is_corrupt(gcs: GcsDestination, gcs_bucket
 def test_retries_end_with_the_time_that_is_left(
     gcs: GcsDestination, wire: Wire, left: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("google.api_core.retry.retry_unary.time.sleep", PAUSE)
+    monkeypatch.setattr(gcs, "_sleep", PAUSE)
     left[0] = 1.5
     wire.plan(every("POST"), *[Trouble(status=503, reason="backendError")] * 50)
     begun = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from handler.adapters.s3 import LOOKS, RESUMES, S3Source, _decoded, _md5_of, _tr
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import KIB, MIB, Original, Span
 from handler.transfer import CheckedReader, pieces
-from tests.conftest import s3_client
+from tests.conftest import s3_client, s3_requests
 from tests.fakes import BEGINNING, crc32c
 from tests.functional.proxy import Proxy, Trouble, proxy_to
 
@@ -56,8 +56,9 @@ def slept() -> Slept:
 
 @pytest.fixture
 def source(proxy: Proxy, bucket: str, slept: Slept) -> Iterator[S3Source]:
-    client = s3_client(proxy.url)
+    client = s3_requests(proxy.url)
     yield S3Source(client, bucket, sleep=slept)
+    client.boto3().close()
     client.close()
 
 
@@ -315,8 +316,9 @@ def test_trouble_with_the_connection_is_unavailable(
         look()
 
 
-def test_nobody_at_the_address_is_unavailable(s3_url: str) -> None:
-    client = s3_client("http://127.0.0.1:9")
+@pytest.mark.parametrize("client_of", [s3_client, s3_requests])
+def test_nobody_at_the_address_is_unavailable(client_of: Callable[[str], Any]) -> None:
+    client = client_of("http://127.0.0.1:9")
     with pytest.raises(Unavailable):
         S3Source(client, "b").head("k")
 
@@ -326,7 +328,7 @@ def test_nobody_at_the_address_is_unavailable(s3_url: str) -> None:
 def test_an_error_without_a_word_is_still_one_of_ours(
     source: S3Source, original: Original, proxy: Proxy, status: int, body: bytes
 ) -> None:
-    proxy.troubles.append(Trouble(status=status, body=body))
+    proxy.troubles.extend([Trouble(status=status, body=body)] * 2)  # by hand, and then by boto3
     with pytest.raises(ReplicationError):
         read(source, original)
 

@@ -192,7 +192,7 @@ def test_no_log_line_holds_a_credential_a_token_an_upload_address_or_a_body(
 
         def connect(*arguments: Any, **named: Any) -> Any:
             client = real(*arguments, **named)
-            client._http.credentials = credentials
+            client.credentials = credentials
             return client
 
         monkeypatch.setattr(gcs_client, "connect", connect)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from handler import parts, reconcile
+from handler import parts, plan, reconcile
 from tests.proof.explore import BrokenError
 from tests.proof.histories import in_parts, large_in_parts, quick, thorough
 from tests.proof.world import Reconcile
@@ -29,28 +29,32 @@ class Mutant:
     """Whether it shows in large objects, which are then explored first."""
 
     def reconcile(self) -> Reconcile:
-        """Return the loop with the fault in it."""
-        faulty = self._mutated(self.module)
-        loop = faulty if self.module is reconcile else _copied(reconcile, Path(reconcile.__file__ or "").read_text())
-        for name in ("Parts", "staging_of", "sweep"):
-            setattr(loop, name, getattr(faulty, name))
-        found: Reconcile = loop.reconcile
+        """Return the loop with the fault in it: each module anew, on those before it."""
+        made: list[ModuleType] = []
+        for module in (plan, parts, reconcile):
+            copy = self._copied(module)
+            own = {name: value for before in made for name, value in vars(before).items() if _is_of(value, before)}
+            vars(copy).update({name: value for name, value in own.items() if name in vars(copy)})
+            made.append(copy)
+        found: Reconcile = made[-1].reconcile
         return found
 
-    def _mutated(self, module: ModuleType) -> ModuleType:
+    def _copied(self, module: ModuleType) -> ModuleType:
         text = Path(module.__file__ or "").read_text()
-        if text.count(self.old) != 1:
-            raise ValueError(
-                f"the fault {self.fault!r} no longer fits: {self.old!r} stands {text.count(self.old)} times"
-            )
-        return _copied(module, text.replace(self.old, self.new))
+        if module is self.module:
+            if text.count(self.old) != 1:
+                raise ValueError(
+                    f"the fault {self.fault!r} no longer fits: {self.old!r} stands {text.count(self.old)} times"
+                )
+            text = text.replace(self.old, self.new)
+        copy = ModuleType(f"mutant of {module.__name__}")
+        sys.modules[copy.__name__] = copy  # dataclasses look their module up
+        exec(compile(text, copy.__name__, "exec"), copy.__dict__)  # noqa: S102 - our own text
+        return copy
 
 
-def _copied(module: ModuleType, text: str) -> ModuleType:
-    copy = ModuleType(f"mutant of {module.__name__}")
-    sys.modules[copy.__name__] = copy  # dataclasses look their module up
-    exec(compile(text, copy.__name__, "exec"), copy.__dict__)  # noqa: S102 - our own text
-    return copy
+def _is_of(value: object, module: ModuleType) -> bool:
+    return getattr(value, "__module__", None) == module.__name__
 
 
 MUTANTS = (
@@ -152,7 +156,7 @@ MUTANTS = (
         "names parts alike for every state",
         "_digest(repr(self.whole.state))",
         "_digest(self.whole.name)",
-        parts,
+        plan,
         of_parts=True,
     ),
 )

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 from handler import mapping
 from handler.errors import Moved, NotFound, ReplicationError, Unavailable
 from handler.model import Generation, Original, Part, Replica, Rule, Span, Stamp
-from handler.parts import Pace, Parts
+from handler.parts import Parts
+from handler.plan import Pace
 from handler.ports import Reader
 from handler.reconcile import Outcome, Route
 from handler.transfer import CheckedReader, pieces

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from handler import check
 from handler.check import Row
+from handler.errors import Refused
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -23,7 +24,8 @@ def client_error(code: str, status: int) -> ClientError:
         ("s3:GetObject", client_error("AccessDenied", 403), "MISSING"),
         ("s3:GetObject", client_error("NoSuchBucket", 404), "FAILED"),
         ("s3:ListBucket", client_error("404", 404), "FAILED"),
-        ("storage.objects.create", type("Forbidden", (Exception,), {"code": 403})("no"), "MISSING"),
+        ("storage.objects.create", Refused("no", code="DstPutObjectNotPermitted"), "MISSING"),
+        ("storage.objects.create", Refused("no such bucket", code="DstBucketNotFound"), "FAILED"),
         ("storage.objects.create", OSError("no route"), "FAILED"),
     ],
 )

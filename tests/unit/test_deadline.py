@@ -10,7 +10,8 @@ import pytest
 from handler.app import MARGIN, STREAMS
 from handler.errors import Unavailable
 from handler.model import MIB, Part, Rule
-from handler.parts import Pace, Parts
+from handler.parts import Parts
+from handler.plan import Pace
 from handler.reconcile import Outcome, Route, reconcile
 from handler.throttle import ThrottledSource, TokenBucket
 from tests.fakes import MemoryDestination, MemorySource, crc32c

@@ -12,7 +12,8 @@ import pytest
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
 from handler.model import GIB, TIB, Part, Rule, Span
-from handler.parts import FAN, HUGE, LARGE, SPAN, STAGING, Pace, Parts, Plan
+from handler.parts import FAN, HUGE, LARGE, Parts
+from handler.plan import SPAN, STAGING, Pace, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
 from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, original_of
 

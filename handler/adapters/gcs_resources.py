@@ -1,0 +1,100 @@
+"""An object in the JSON API's terms, both ways, and what GCS has no room for.
+
+https://cloud.google.com/storage/docs/json_api/v1/objects
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from handler.errors import Refused
+from handler.model import KIB, TIB, Generation, Headers, Replica, Stamp
+
+HEADERS = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl")
+"""What `Headers` has, in its order."""
+LISTED = ",".join(("name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass", *HEADERS))
+"""What is asked of each of many objects. Of a single one, to say it takes longer than to read the rest."""
+
+_LARGEST = 5 * TIB
+_NAME_MAX, _METADATA_MAX, _METADATA_KEY_MAX, _METADATA_VALUE_MAX = 1024, 8 * KIB, KIB, 4 * KIB
+
+
+def forbidden(key: str) -> bool:
+    """Whether GCS has no such name. https://cloud.google.com/storage/docs/objects#naming."""
+    return (
+        not 1 <= len(key.encode()) <= _NAME_MAX
+        or "\r" in key
+        or "\n" in key
+        or key in {".", ".."}
+        or key.startswith(".well-known/acme-challenge/")
+    )
+
+
+def require_storable(key: str, size: int, stamp: Stamp) -> None:
+    """Refuse, before a byte moves, what GCS cannot hold. https://cloud.google.com/storage/quotas#objects."""
+    if forbidden(key):
+        raise Refused(f"GCS forbids the name {key!r}", code="DstKeyInvalid")
+    if size > _LARGEST:
+        raise Refused(f"{key!r} has {size} bytes, GCS holds up to 5 TiB", code="SrcObjectTooLarge")
+    sizes = [(len(name.encode()), len(value.encode())) for name, value in stamp.metadata.items()]
+    if (
+        any(name > _METADATA_KEY_MAX or value > _METADATA_VALUE_MAX for name, value in sizes)
+        or sum(map(sum, sizes)) > _METADATA_MAX
+    ):
+        raise Refused(
+            f"{key!r} has {sum(map(sum, sizes))} bytes of metadata; GCS takes 8 KiB in all, 4 KiB a value",
+            code="SrcMetadataTooLarge",
+        )
+
+
+def encoded(resource: Mapping[str, Any]) -> bytes:
+    """Return its JSON."""
+    return json.dumps(resource).encode()
+
+
+def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes) -> tuple[bytes, str]:
+    """Return the body of an upload that is one POST, and the body's own type.
+
+    https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". The media's type must be the
+    resource's, else GCS refuses both.
+    """
+    boundary = os.urandom(16).hex()  # so long that no data has it
+    head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
+    media = f"\r\n--{boundary}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n"
+    parts = (head.encode(), encoded(resource), media.encode(), data, f"\r\n--{boundary}--\r\n".encode())
+    return b"".join(parts), f"multipart/related; boundary={boundary}"
+
+
+def resource_of(stamp: Stamp) -> dict[str, Any]:
+    """What is to be stored beside the bytes, in the JSON API's terms."""
+    resource: dict[str, Any] = {
+        name: value for name, value in zip(HEADERS, stamp.headers, strict=True) if value is not None
+    }
+    resource["metadata"] = dict(stamp.metadata)
+    if stamp.custom_time:
+        at = stamp.custom_time.astimezone(UTC).replace(tzinfo=None)
+        resource["customTime"] = at.isoformat(timespec="microseconds") + "Z"
+    if stamp.storage_class:
+        resource["storageClass"] = stamp.storage_class
+    return resource
+
+
+def replica_of(resource: Mapping[str, Any]) -> Replica:
+    """What GCS says of an object. A resource that tells of none is a KeyError, ValueError or TypeError."""
+    custom_time = resource.get("customTime")
+    return Replica(
+        generation=Generation(int(resource["generation"]), int(resource["metageneration"])),
+        size=int(resource["size"]),
+        crc32c=resource.get("crc32c"),
+        md5=resource.get("md5Hash"),
+        stamp=Stamp(
+            headers=Headers(*map(resource.get, HEADERS)),
+            metadata=resource.get("metadata", {}),
+            custom_time=datetime.fromisoformat(custom_time) if custom_time else None,
+            storage_class=resource.get("storageClass"),
+        ),
+    )

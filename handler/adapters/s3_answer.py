@@ -1,0 +1,100 @@
+"""What S3 answers to a HEAD and a GET, read as boto3 reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError
+
+_META = "x-amz-meta-"
+_ANSWERED: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "cache-control": ("CacheControl", str),
+    "content-disposition": ("ContentDisposition", str),
+    "content-encoding": ("ContentEncoding", str),
+    "content-language": ("ContentLanguage", str),
+    "content-length": ("ContentLength", int),
+    "content-range": ("ContentRange", str),
+    "content-type": ("ContentType", str),
+    "etag": ("ETag", str),
+    "expires": ("ExpiresString", str),
+    "last-modified": ("LastModified", parsedate_to_datetime),
+    "x-amz-archive-status": ("ArchiveStatus", str),
+    "x-amz-missing-meta": ("MissingMeta", int),
+    "x-amz-mp-parts-count": ("PartsCount", int),
+    "x-amz-restore": ("Restore", str),
+    "x-amz-server-side-encryption": ("ServerSideEncryption", str),
+    "x-amz-storage-class": ("StorageClass", str),
+    "x-amz-tagging-count": ("TagCount", int),
+    "x-amz-version-id": ("VersionId", str),
+    "x-amz-checksum-type": ("ChecksumType", str),
+    **{
+        f"x-amz-checksum-{name.lower()}": (f"Checksum{name}", str)
+        for name in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
+    },
+}
+"""Each header that `S3Source` reads, as boto3 names and types it. botocore/data/s3/2006-03-01/service-2.json."""
+
+_FINAL = {
+    403: {"AccessDenied", "InvalidObjectState"},
+    404: {"NoSuchKey", "NoSuchVersion"},
+    405: {"MethodNotAllowed"},
+    412: {"PreconditionFailed"},
+    416: {"InvalidRange"},
+}
+"""Errors that no other region, credential or attempt would change."""
+_BARE = {403: "Forbidden", 404: "Not Found"}
+"""Those of a HEAD, whose answer has no body to say more."""
+_ERROR_MAX = 65536
+_CODE = re.compile(rb"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
+
+
+def answer_of(response: BaseHTTPResponse, status: int) -> dict[str, Any] | None:
+    """Return what the headers say, None where that is not what S3 says of an object."""
+    if response.status != status:
+        return None
+    metadata: dict[str, str] = {}
+    answer: dict[str, Any] = {"Metadata": metadata}
+    try:
+        for name, value in response.headers.itermerged():
+            lower = name.lower()
+            if lower.startswith(_META):
+                metadata[name[len(_META) :]] = value
+            elif lower in _ANSWERED:
+                field, typed = _ANSWERED[lower]
+                answer[field] = typed(value)
+    except (ValueError, OverflowError):
+        return None
+    modified = answer.get("LastModified")
+    if not answer.get("ExpiresString"):
+        answer.pop("ExpiresString", None)
+    return answer if modified and modified.tzinfo and "ETag" in answer and "ContentLength" in answer else None
+
+
+def final_error(operation: str, response: BaseHTTPResponse) -> ClientError | None:
+    """Return what botocore would raise, where asking again is useless. The answer is done with then."""
+    if operation == "HeadObject":
+        response.drain_conn()
+        status = response.status
+        return _error(operation, status, str(status), _BARE[status]) if status in _BARE else None
+    try:
+        body = response.read(_ERROR_MAX) if response.status in _FINAL else b""
+    except (HTTPError, OSError):
+        body = b""
+    response.close()
+    code = match[1].decode() if (match := _CODE.search(body)) else ""
+    if code not in _FINAL.get(response.status, ()):
+        return None
+    message = match[1].decode(errors="replace") if (match := _MESSAGE.search(body)) else ""
+    return _error(operation, response.status, code, message)
+
+
+def _error(operation: str, status: int, code: str, message: str) -> ClientError:
+    """As botocore would raise it."""
+    said: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(said, operation)

@@ -1,0 +1,181 @@
+"""The requests that every object costs, by hand over urllib3, and boto3's client for all others.
+
+boto3 takes 1 ms of a processor for each request and 0.2 s to be there at all, most of it for things that a HEAD and a
+GET of a bucket in a known region do not need. What is answered here has the shape of boto3's answers, so that either
+can stand for the other; whatever is not plainly understood is asked of boto3 anew.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import botocore
+import urllib3
+from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.util.ssl_ import create_urllib3_context
+
+from handler.adapters.s3_address import address_of
+from handler.adapters.s3_answer import answer_of, final_error
+from handler.adapters.s3_signature import Credentials, Signer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_ASKED = {"ChecksumMode": "x-amz-checksum-mode", "IfMatch": "If-Match", "Range": "Range"}
+_KNOWN = {"Bucket", "Key", "VersionId", *_ASKED}
+_AGENT = "cross-cloud-replicator"
+_ONCE = urllib3.Retry(False)  # as botocore has it: no redirect is followed, and errors come as they are
+
+
+class S3Requests:
+    """As much of boto3's S3 client as `S3Source` uses; for all threads.
+
+    Args:
+        boto3: makes boto3's client, when it is first needed; called again, it returns the same.
+        connections: kept open at once, for each bucket.
+        environment: says where S3 is. Credentials are taken from the process's own, anew for each request.
+    """
+
+    def __init__(
+        self, boto3: Callable[[], S3Client], *, connections: int = 20, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.boto3 = boto3
+        self._connections = connections
+        self._environment = dict(os.environ if environment is None else environment)
+        self._signer = Signer(self._environment.get("AWS_DEFAULT_REGION", ""))
+        self._lock = threading.Lock()
+        self._buckets: dict[str, _Bucket | None] = {}
+
+    def head_object(self, **request: Any) -> Mapping[str, Any]:
+        """See boto3's."""
+        if (response := self._send("HEAD", request)) is not None:
+            answer = answer_of(response, 200)
+            error = final_error("HeadObject", response)
+            if answer is not None:
+                return answer
+            if error is not None:
+                raise error
+        return self.boto3().head_object(**request)
+
+    def get_object(self, **request: Any) -> Mapping[str, Any]:
+        """See boto3's. The body is raw: no Content-Encoding is ever undone, and no checksum of it is verified."""
+        if (response := self._send("GET", request)) is not None:
+            answer = answer_of(response, 206 if "Range" in request else 200)
+            if answer is not None:
+                if not answer["ContentLength"]:
+                    response.drain_conn()  # nobody reads what is empty
+                return {**answer, "Body": response}
+            error = final_error("GetObject", response)
+            if error is not None:
+                raise error
+        return self.boto3().get_object(**request)
+
+    def head_bucket(self, **request: Any) -> object:
+        """See boto3's."""
+        response = self._send("HEAD", request) if request.keys() == {"Bucket"} else None
+        if response is not None:
+            response.drain_conn()
+            if response.status == 200:
+                return {}
+        return self.boto3().head_bucket(**request)
+
+    def get_object_tagging(self, **request: Any) -> Mapping[str, Any]:
+        """See boto3's."""
+        return self.boto3().get_object_tagging(**request)
+
+    def close(self) -> None:
+        """Close all connections but boto3's."""
+        for bucket in self._buckets.values():
+            if bucket is not None:
+                bucket.pool.close()
+
+    def _send(self, method: str, request: Mapping[str, Any]) -> urllib3.BaseHTTPResponse | None:
+        """Ask S3; None where it must be left to boto3."""
+        bucket = self._bucket(request["Bucket"])
+        if bucket is None or not request.keys() <= _KNOWN or request.get("Key") == "":
+            return None
+        credentials = _credentials()
+        if credentials is None:
+            return None
+        target = f"{bucket.path}/{quote(request.get('Key', ''), safe='/~')}"
+        if "VersionId" in request:
+            target += f"?versionId={quote(request['VersionId'], safe='')}"
+        asked = {name: request[field] for field, name in _ASKED.items() if field in request}
+        headers = self._signer.headers(method, bucket.host, target, asked, credentials)
+        headers["User-Agent"] = _AGENT
+        for _ in range(2):
+            try:
+                response = bucket.pool.urlopen(
+                    method, target, headers=headers, retries=_ONCE, preload_content=False, decode_content=False,
+                    redirect=False, assert_same_host=False,
+                )  # fmt: skip
+            except ProtocolError:  # a kept connection that S3 closed while it was idle
+                continue
+            except (HTTPError, OSError):
+                return None
+            if response.status == 301:
+                self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers
+            return response
+        return None
+
+    def _bucket(self, name: str) -> _Bucket | None:
+        try:
+            return self._buckets[name]
+        except KeyError:
+            with self._lock:
+                if name not in self._buckets:
+                    address = address_of(name, self._environment)
+                    self._buckets[name] = _Bucket(address, self._connections, self._environment) if address else None
+                return self._buckets[name]
+
+
+class _Bucket:
+    """Where a bucket is, and the connections kept to it."""
+
+    def __init__(self, address: str, connections: int, environment: Mapping[str, str]) -> None:
+        parts = urlsplit(address)
+        self.path = parts.path
+        port = "" if parts.port in {None, {"http": 80, "https": 443}[parts.scheme]} else f":{parts.port}"
+        self.host = parts.netloc.rpartition(":")[0] + port if parts.port else parts.netloc
+        options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+        self.pool = urllib3.connection_from_url(
+            f"{parts.scheme}://{parts.netloc}",
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=5, read=20),
+            socket_options=options,
+            **({"ssl_context": _tls(environment.get("AWS_CA_BUNDLE", ""))} if parts.scheme == "https" else {}),
+        )
+
+
+@cache
+def _tls(bundle: str) -> Any:
+    """One context for all: reading the authorities takes longer than many requests."""
+    context = create_urllib3_context()
+    context.load_verify_locations(bundle or Path(botocore.__file__).with_name("cacert.pem"))
+    return context
+
+
+def _credentials() -> Credentials | None:
+    """The environment's, which is where Lambda puts them; else the session's, None where there are none."""
+    key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if key and secret:
+        return Credentials(key, secret, os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN"))
+    if key or secret:
+        return None
+    found = _session_credentials()
+    return found and Credentials(*found.get_frozen_credentials()[:3])
+
+
+@cache
+def _session_credentials() -> Any:
+    """What botocore finds, which renews itself."""
+    from botocore.session import Session  # under SnapStart, and at a desk
+
+    return Session().get_credentials()

@@ -1,0 +1,44 @@
+"""What the check program asks of GCS: each permission by the request replication makes, and nothing is left behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from handler import check
+from handler.model import Rule
+from tests.functional.conftest import Bucket
+from tests.functional.wire import Trouble, Wire, every
+
+PERMISSIONS = ["create", "list", "get", "update", "delete"]
+
+
+def rows(bucket: str, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
+    rule = Rule(id="r", source="s", destination=f"gs://{bucket}", destination_prefix="in/")
+    return {row.permission.rpartition(".")[2]: row.result for row in check._destinations("", [rule])}
+
+
+def test_where_all_is_allowed_all_is_ok_and_the_probe_is_gone(
+    gcs_bucket: Bucket, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rows(gcs_bucket.name, wire, monkeypatch) == dict.fromkeys(PERMISSIONS, "ok")
+    assert gcs_bucket.names() == set()
+    assert wire.methods() == ["POST", "GET", "GET", "GET", "PATCH", "DELETE"]
+    for request in wire.requests:
+        assert "in%2F.replicator-check%2F" in request.path or b"in/.replicator-check/" in request.body
+        assert request.method == "GET" or "ifGenerationMatch" in request.query
+
+
+@pytest.mark.parametrize(
+    ("method", "permission"), [("PATCH", "update"), ("DELETE", "delete"), ("POST", "create")], ids=str
+)
+def test_what_is_denied_is_missing(
+    gcs_bucket: Bucket, wire: Wire, monkeypatch: pytest.MonkeyPatch, method: str, permission: str
+) -> None:
+    wire.plan(every(method), Trouble(status=403, reason="forbidden", message="x does not have access."))
+    assert rows(gcs_bucket.name, wire, monkeypatch)[permission] == "MISSING"
+
+
+def test_a_missing_bucket_has_failed_and_is_not_said_to_be_denied(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = rows("no-such-bucket", wire, monkeypatch)
+    assert (found["create"], found["list"], found["get"]) == ("FAILED", "FAILED", "not tried")
