@@ -64,7 +64,7 @@ class Scale:
 
 FULL = Scale()
 SHORT = Scale(
-    objects=200, changes=170, large=4, foreign=20, workers=1, kills=2, gcs_kills=1, s3_rate=0.06, gcs_rate=0.12
+    objects=200, changes=170, large=8, foreign=20, workers=2, kills=2, gcs_kills=1, s3_rate=0.06, gcs_rate=0.12
 )
 
 
