@@ -25,6 +25,9 @@ ELSEWHERE = {
     "make demo": "python -m local_emulator demo: tests/e2e/test_demo.py, and .ci/run",
     "make test": "python -m pytest: this run, and .ci/run",
     "make check": "ruff, mypy and import-linter, by .ci/run",
+    "make build": "tests/functional/test_deployment.py runs what it makes",
+    "make check-template": "the same, for the template",
+    "make sam-local": "the same by Runtime Interface Emulator, without Docker",
     "make prove": "python -m tests.proof: its short forms in tests/proof/",
 }
 SEED = [
@@ -47,7 +50,8 @@ def test_every_command_of_the_readme_is_known_here() -> None:
 @pytest.mark.parametrize("command", ELSEWHERE)
 def test_a_make_command_of_the_readme_has_its_target(command: str) -> None:
     target = command.removeprefix("make ")
-    assert re.search(rf"^{target}: .*## ", (ROOT / "Makefile").read_text(), re.MULTILINE), ELSEWHERE[command]
+    makefiles = (ROOT / "Makefile").read_text() + (ROOT / "build.mk").read_text()
+    assert re.search(rf"^{target}: .*## ", makefiles, re.MULTILINE), ELSEWHERE[command]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's curl is not on this machine")

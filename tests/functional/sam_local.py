@@ -1,7 +1,8 @@
 """`make sam-local EVENT=...`: one event through the built artifact in Docker, between moto and the GCS shim.
 
 The two servers listen where containers reach this host and nobody else does. `sam local invoke` gets their addresses by
-`--env-vars`. What an event speaks of is put into the source first; what is copied is in a folder that is printed.
+`--env-vars`; more arguments for it, such as --skip-pull-image, come from SAM_LOCAL. What an event speaks of is put into
+the source first; what is copied is in a folder that is printed.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def _invoke(event: Path, s3_url: str, gcs_url: str, copies: Path) -> int:
     }
     _say(f"{Path(os.path.realpath(RUNTIME / 'python')).name}, {ARCHITECTURE}; docker: {shutil.which('docker')}")
     code = subprocess.run(command, env=environment, check=False).returncode
-    found = sorted(str(file.relative_to(copies)) for file in copies.rglob("*") if file.is_file())
+    found = sorted(
+        str(file.relative_to(copies)) for file in copies.rglob("*") if file.is_file() and ".gcs" not in file.parts
+    )
     _say(f"copies in {copies}: {', '.join(found) or 'none'}")
     return code
 
