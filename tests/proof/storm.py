@@ -51,8 +51,8 @@ class Scale:
     """How much of everything; each lane gets its half."""
 
     objects: int = 20_000
-    changes: int = 16_000
-    told_again: float = 0.45
+    changes: int = 9_000
+    told_again: float = 0.75
     large: int = 40
     foreign: int = 300
     workers: int = 3
