@@ -47,6 +47,7 @@ demo: $(READY) ## replicate files by real S3 events and show what happened
 	$(BIN)/python -m local_emulator demo
 
 include build.mk
+include bench.mk
 
 clean: ## remove what make and the tools made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -22,6 +22,8 @@ def boundary_of(content_type: str) -> bytes:
     boundary = message.get_boundary()
     if message.get_content_type() not in {"multipart/related", "multipart/mixed"} or not boundary:
         raise errors.invalid("A multipart upload needs the content type multipart/related with a boundary.")
+    if len(boundary) > 1 and boundary[0] == boundary[-1] == "'":  # gcloud's quotes, which GCS takes for such
+        boundary = boundary[1:-1]
     return boundary.encode()
 
 

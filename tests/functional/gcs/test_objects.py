@@ -100,6 +100,16 @@ def test_multipart_media_arrive_byte_for_byte(api: Api, data: bytes, newline: by
     assert api.media("k").content == data
 
 
+@pytest.mark.parametrize("quoted", ["'=f='", '"=f="'])
+def test_a_boundary_may_be_quoted_in_either_way(api: Api, quoted: str) -> None:
+    """gcloud's are in single quotes."""
+    where = f"/upload/storage/v1/b/{api.bucket}/o?uploadType=multipart&name=k"
+    body = b"--=f=\r\n\r\n{}\r\n--=f=\r\n\r\ndata\r\n--=f=--"
+    headers = {"Content-Type": f"multipart/related; boundary={quoted}"}
+    assert api.call("POST", where, data=body, headers=headers).status_code == 200
+    assert api.media("k").content == b"data"
+
+
 @pytest.mark.parametrize(
     ("body", "content_type"),
     [

@@ -1,0 +1,357 @@
+"""Who takes part in `make bench`, and how each is told to copy: as its own documents advise, with equal concurrency."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, quote_plus
+
+from local_emulator.environment import isolate
+from tests.benchmarks.bench_measure import Failed, Meter, Session
+from tests.benchmarks.bench_servers import SOURCE, TARGET, VENV, Clouds, Workload
+
+BATCH = 10
+"""Messages of one invocation, as template.yaml has it."""
+FUNCTION = (sys.executable, "-m", "tests.benchmarks.bench_function")
+FLOOR, OURS = "curl", "ours"
+ABSENT = {"gsutil": "it speaks to GCS over TLS only, and the local server speaks none; gcloud stands for it"}
+"""Peers that cannot take part."""
+Item = tuple[str, int]
+"""Key and size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be copied, between which servers, and who measures."""
+
+    clouds: Clouds
+    workload: Workload
+    meter: Meter
+    concurrency: int
+    scratch: Path
+    """An empty folder."""
+
+    @property
+    def items(self) -> list[Item]:
+        """All there is to copy."""
+        return [(key, self.workload.size) for key in self.workload.names()]
+
+
+class Contestant(Protocol):
+    """One way to copy."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+
+    @property
+    def note(self) -> str:
+        """How it is run."""
+
+    def missing(self) -> str:
+        """Say what is not installed, "" where nothing is missing."""
+
+    def copy(self, task: Task) -> None:
+        """Copy everything. Raises `Failed`."""
+
+    def events(self, task: Task) -> AbstractContextManager[Callable[[Item], None]]:
+        """Be ready for events: return what copies a single object."""
+
+
+def environment() -> dict[str, str]:
+    """Return what every contestant's environment begins with: no accounts, no proxies."""
+    result = dict(os.environ)
+    isolate(result)
+    # gcsfs asks over gRPC and TLS, which no emulator speaks, what kind of bucket it is: for minutes
+    gcsfs = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    return {**result, **gcsfs, "PYTHONUNBUFFERED": "1", "RCLONE_CONFIG": os.devnull}
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The handler, one instance of the function: batches of ten one after the other, ten keys at once."""
+
+    name: str = OURS
+    note: str = "handler.app.lambda_handler in one process, SQS batches of 10, one invocation at a time"
+
+    def missing(self) -> str:
+        """It is here."""
+        return ""
+
+    def copy(self, task: Task) -> None:
+        """Hand it batches of ten."""
+        session = self._session(task)
+        for start in range(0, len(task.items), BATCH):
+            _invoke(session, task.items[start : start + BATCH])
+        session.end()
+
+    @contextmanager
+    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+        """Hand it single events."""
+        session = self._session(task)
+        yield lambda item: _invoke(session, [item])
+        session.end()
+
+    def _session(self, task: Task) -> Session:
+        command = [sys.executable, "-m", "tests.benchmarks.bench_function"]
+        return Session(
+            task.meter, command, function_environment(task.clouds.s3, task.clouds.gcs), task.scratch / "errors"
+        )
+
+
+def function_environment(s3: str, gcs: str) -> dict[str, str]:
+    """Return what the function is told of the two clouds."""
+    rule = {"ID": "bench", "Source": {"Bucket": SOURCE}, "Destination": {"Bucket": f"gs://{TARGET}"}}
+    return {
+        "REPLICATION_RULES": json.dumps([rule]),
+        "AWS_ENDPOINT_URL_S3": s3,
+        "STORAGE_EMULATOR_HOST": gcs,
+        "POWERTOOLS_SERVICE_NAME": "bench",
+        "AWS_LAMBDA_FUNCTION_NAME": "bench",
+    }
+
+
+def sqs_event(items: Sequence[Item]) -> dict[str, object]:
+    """Return the event of a batch of messages, each S3's notification of one new object."""
+    return {
+        "Records": [
+            {
+                "messageId": str(number),
+                "eventSource": "aws:sqs",
+                "attributes": {"ApproximateReceiveCount": "1"},
+                "body": notification(*item),
+            }
+            for number, item in enumerate(items)
+        ]
+    }
+
+
+def notification(key: str, size: int) -> str:
+    """Return what S3 sends of one new object."""
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventTime": "2026-11-22T10:00:00.000Z",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": SOURCE}, "object": {"key": quote_plus(key, safe="/"), "size": size}},
+    }
+    return json.dumps({"Records": [record]})
+
+
+def _invoke(session: Session, items: Sequence[Item]) -> None:
+    answer = json.loads(session.tell(json.dumps(sqs_event(items))))
+    if answer != {"batchItemFailures": []}:
+        raise Failed(f"the handler answered {answer}: {session.last_words()}")
+
+
+@dataclass(frozen=True)
+class Script:
+    """A peer's script (tests/benchmarks/peers), one process for all there is to copy."""
+
+    name: str
+    note: str
+    module: str
+
+    def missing(self) -> str:
+        """Whether its environment is there."""
+        return "" if (VENV / "python").exists() else "make .venv-bench/.ready"
+
+    def copy(self, task: Task) -> None:
+        """Hand it all keys at once."""
+        session = self._session(task)
+        session.tell(json.dumps(task.items))
+        session.end()
+
+    @contextmanager
+    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+        """Hand it single keys."""
+        session = self._session(task)
+        yield lambda item: _told(session, item)
+        session.end()
+
+    def _session(self, task: Task) -> Session:
+        command = [str(VENV / "python"), "-m", f"tests.benchmarks.peers.{self.module}"]
+        variables = {
+            "BENCH_S3": task.clouds.s3,
+            "BENCH_GCS": task.clouds.gcs,
+            "BENCH_SOURCE": SOURCE,
+            "BENCH_TARGET": TARGET,
+            "BENCH_CONCURRENCY": str(task.concurrency),
+        }
+        return Session(task.meter, command, variables, task.scratch / "errors")
+
+
+def _told(session: Session, item: Item) -> None:
+    session.tell(json.dumps([item]))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command-line program: one process for a whole prefix, or one for each object."""
+
+    name: str
+    note: str
+    program: str
+    of_prefix: Callable[[Task], list[str]] | None
+    of_object: Callable[[Task, str], list[str]]
+    variables: Callable[[Task], Mapping[str, str]] = lambda task: {}
+
+    def missing(self) -> str:
+        """Whether it is there."""
+        return "" if shutil.which(self.program) else f"{Path(self.program).name} is not installed"
+
+    def copy(self, task: Task) -> None:
+        """Run it over the prefix, or over each object, as many at once as all may."""
+        if self.of_prefix:
+            task.meter.run(self.of_prefix(task), self.variables(task))
+            return
+        with ThreadPoolExecutor(task.concurrency) as threads:
+            list(threads.map(lambda item: self._one(task, item), task.items))
+
+    @contextmanager
+    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+        """Run it for each event."""
+        yield lambda item: self._one(task, item)
+
+    def _one(self, task: Task, item: Item) -> None:
+        task.meter.run(self.of_object(task, item[0]), self.variables(task))
+
+
+@dataclass(frozen=True)
+class Curl:
+    """The floor: two requests an object on connections that are kept, unsigned, without a condition or a check."""
+
+    name: str = FLOOR
+    note: str = (
+        "one curl for all GETs into files in memory, then one for all POSTs; one large object: a pipe between two"
+    )
+
+    def missing(self) -> str:
+        """Whether it is there."""
+        return "" if shutil.which("curl") else "curl is not installed"
+
+    def copy(self, task: Task) -> None:
+        """Get all, then put all; a single object goes through a pipe."""
+        if len(task.items) == 1:
+            self._pipe(task, task.items[0][0])
+            return
+        gets, posts = task.scratch / "gets", task.scratch / "posts"
+        files = {key: task.scratch / key.replace("/", "_") for key, _ in task.items}
+        gets.write_text("".join(f'url = "{_get(task, key)}"\noutput = "{file}"\n' for key, file in files.items()))
+        posts.write_text(
+            'request = "POST"\nheader = "Expect:"\nheader = "Content-Type: application/octet-stream"\n'
+            + "".join(
+                f'url = "{_post(task, key)}"\nupload-file = "{file}"\noutput = "{os.devnull}"\n'
+                for key, file in files.items()
+            )
+        )
+        for config in (gets, posts):
+            task.meter.run([*_CURL, "-Z", "--parallel-max", str(task.concurrency), "-K", str(config)])
+
+    @contextmanager
+    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+        """Run the pipe for each event."""
+        yield lambda item: self._pipe(task, item[0])
+
+    def _pipe(self, task: Task, key: str) -> None:
+        get = task.meter.start([*_CURL, _get(task, key)], stdout=subprocess.PIPE)
+        headers = ("-H", "Expect:", "-H", "Content-Type: application/octet-stream")
+        post = task.meter.start(
+            [*_CURL, "-X", "POST", *headers, "-T", "-", _post(task, key)], stdin=get.stdout, stdout=subprocess.DEVNULL
+        )
+        if get.stdout:
+            get.stdout.close()
+        statuses = task.meter.wait(get), task.meter.wait(post)
+        if any(statuses):
+            raise Failed(f"curl ended with {statuses}")
+
+
+_CURL = ("curl", "-q", "--silent", "--show-error", "--fail")
+
+
+def _get(task: Task, key: str) -> str:
+    return f"{task.clouds.s3}/{SOURCE}/{quote(key)}"
+
+
+def _post(task: Task, key: str) -> str:
+    return f"{task.clouds.gcs}/upload/storage/v1/b/{TARGET}/o?uploadType=media&name={quote(key, safe='')}"
+
+
+def _rclone(task: Task, verb: str, source: str, target: str, *more: str) -> list[str]:
+    """Tuned: no look for buckets, none at the destination before the write."""
+    return [
+        str(VENV / "rclone"),
+        verb,
+        f":s3:{SOURCE}/{source}",
+        f":gcs:{TARGET}/{target}",
+        *("--s3-provider", "Other", "--s3-endpoint", task.clouds.s3, "--s3-region", "us-east-1"),
+        *("--s3-access-key-id", "local", "--s3-secret-access-key", "local", "--s3-no-check-bucket"),
+        *("--gcs-endpoint", f"{task.clouds.gcs}/storage/v1/", "--gcs-anonymous", "--gcs-no-check-bucket"),
+        *("--gcs-bucket-policy-only", "--no-check-dest", "--no-traverse", "--use-server-modtime"),
+        *("--transfers", str(task.concurrency), "--checkers", str(task.concurrency)),
+        *("--multi-thread-streams", str(task.concurrency), "--retries", "1", "--stats", "0"),
+        *more,
+    ]
+
+
+def _gcloud(task: Task) -> dict[str, str]:
+    return {
+        "CLOUDSDK_CONFIG": str(task.scratch),
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{task.clouds.gcs}/storage/v1/",
+        "CLOUDSDK_STORAGE_S3_ENDPOINT_URL": task.clouds.s3,
+        "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+        "CLOUDSDK_CORE_PROJECT": "bench",
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "true",
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+        "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "true",
+        "CLOUDSDK_STORAGE_PROCESS_COUNT": "1",
+        "CLOUDSDK_STORAGE_THREAD_COUNT": str(task.concurrency),
+        "CLOUDSDK_STORAGE_TRACKER_FILES_DIRECTORY": str(task.scratch),
+    }
+
+
+CONTESTANTS: Mapping[str, Contestant] = {
+    contestant.name: contestant
+    for contestant in (
+        Curl(),
+        Ours(),
+        Program(
+            "rclone copy",
+            "one rclone copy of the prefix; no look at the destination, none at the source but the list",
+            str(VENV / "rclone"),
+            lambda task: _rclone(task, "copy", task.workload.prefix, task.workload.prefix, "--s3-no-head-object"),
+            lambda task, key: _rclone(task, "copyto", key, key),
+        ),
+        Program(
+            "rclone copyto",
+            "one rclone copyto for each event, ten at once; no look at the destination",
+            str(VENV / "rclone"),
+            None,
+            lambda task, key: _rclone(task, "copyto", key, key),
+        ),
+        Script("boto3 loop", "get_object, then upload_from_file, in ten threads", "plain"),
+        Script("smart_open", "copyfileobj between two of its files, in ten threads", "smart"),
+        Script("fsspec", "s3fs.cat_file into gcsfs.pipe_file, large ones copyfileobj, in ten threads", "with_fsspec"),
+        Script(
+            "obstore", "get_async into put_async, ten at once; large ones multipart, ten parts at once", "with_obstore"
+        ),
+        Script("OpenDAL", "read and write, large ones as files with concurrent=10, in ten threads", "with_opendal"),
+        Program(
+            "gcloud",
+            "gcloud storage cp of the prefix; one process, ten threads",
+            "gcloud",
+            lambda task: ["gcloud", "storage", "cp", "-r", f"s3://{SOURCE}/{task.workload.name}", f"gs://{TARGET}/"],
+            lambda task, key: ["gcloud", "storage", "cp", f"s3://{SOURCE}/{key}", f"gs://{TARGET}/{key}"],
+            _gcloud,
+        ),
+    )
+}
