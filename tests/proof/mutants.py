@@ -27,6 +27,8 @@ class Mutant:
     module: ModuleType = reconcile
     of_parts: bool = False
     """Whether it shows in large objects, which are then explored first."""
+    slow: bool = False
+    """Whether it takes longer to show than the suite has."""
 
     def reconcile(self) -> Reconcile:
         """Return the loop with the fault in it: each module anew, on those before it."""
@@ -109,6 +111,7 @@ MUTANTS = (
         "                self.replica = None\n"
         "            return self._is_handed_over()\n"
         "            if",
+        slow=True,
     ),
     Mutant(
         "asks the source only once",

@@ -27,9 +27,9 @@ def test_random_walks_through_long_histories_end_equal(explorer: Explorer) -> No
     assert max(lengths) > 100
 
 
-@pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.of_parts], ids=lambda mutant: mutant.fault)
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if not (m.of_parts or m.slow)], ids=lambda mutant: mutant.fault)
 def test_a_deliberate_fault_is_caught(mutant: Mutant) -> None:
-    """Those of the fan-out, which take longer, are for `make prove`."""
+    """Those of the fan-out and what takes longer are for `make prove`."""
     broken = caught(mutant)
     assert broken is not None, f"a loop that {mutant.fault} passes the exploration"
     assert broken.invariant

@@ -23,7 +23,7 @@ import requests
 from local_emulator.gcs import GcsServer
 from tests.functional.gcs.conftest import QUANTUM, Api
 
-KILLS = int(os.environ.get("GCS_KILLS", "8"))
+KILLS = int(os.environ.get("GCS_KILLS", "5"))
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT = 64 << 20
 
