@@ -84,6 +84,7 @@ MUTANTS = (
         "puts without a condition",
         "self._put(body, decision.stamp, expect)",
         f"self._put(body, decision.stamp, {_ANY})",
+        slow=True,
     ),
     Mutant(
         "deletes without a condition",
@@ -95,7 +96,7 @@ MUTANTS = (
         "mapping.with_check(decision.stamp, self.check), expect=expect)",
         f"mapping.with_check(decision.stamp, self.check), expect={_ANY})",
     ),
-    Mutant("reads whatever state there is", "open(self.key, at=original)", "open(self.key)"),
+    Mutant("reads whatever state there is", "open(self.key, at=original)", "open(self.key)", slow=True),
     Mutant(
         "asks the source before the destination",
         "        if self.replica is None:\n"
@@ -129,11 +130,13 @@ MUTANTS = (
         "takes equal bytes for equality",
         "if mapping.is_equal(original, replica, stamp):",
         "if mapping.has_same_bytes(original, replica, stamp):",
+        slow=True,
     ),
     Mutant(
         "patches where bytes differ",
         "if mapping.has_same_bytes(original, replica, stamp) and",
         "if replica.exists and",
+        slow=True,
     ),
     Mutant("never deletes", "return Decision(Action.DELETE,", "return Decision(Action.NOTHING,"),
     Mutant(
