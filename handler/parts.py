@@ -77,7 +77,7 @@ class Job:
             start = re.match(r"[0-9a-f]{12}", name.removeprefix(self.plan.prefix))
             share = self._share(replica)
             if start and share is not None and replica.size:
-                yield Piece(int(start[0], 16), replica.size, name, share, replica.crc32c)
+                yield Piece(int(start[0], 16), replica.size, name, share)
 
     def _share(self, replica: Replica) -> str | None:
         """A part's share of the whole's checksum, "" where the whole has none that can be shared, None if unknown."""
@@ -142,7 +142,7 @@ class Job:
         share, name = self._added(parts), self.plan.union(parts)
         metadata = {_CHECK: share} if self.algorithm not in {None, "CRC32C"} else {}
         union = self._join(name, parts, Stamp(storage_class=storage_class, metadata=metadata), ABSENT)
-        return Piece(parts[0].start, union.size, name, share, union.crc32c)
+        return Piece(parts[0].start, union.size, name, share)
 
     def _added(self, parts: Sequence[Piece]) -> str:
         return merge(self.algorithm, [(part.share, part.size) for part in parts]) if self.algorithm else ""

@@ -62,12 +62,13 @@ class Pace:
 
     @contextmanager
     def measured(self, size: int) -> Iterator[None]:
-        """Learn from what is done inside; where that fails it was no faster."""
+        """Learn from what is done inside; where that fails it was no faster. A few bytes tell of the delay only."""
         began = self._clock()
         try:
             yield
         finally:
-            self._rates.append(size / max(1e-6, self._clock() - began))
+            if size >= self._shortest:
+                self._rates.append(size / max(1e-6, self._clock() - began))
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,6 @@ class Piece(NamedTuple):
     size: int
     name: str
     share: str
-    crc32c: str | None
 
 
 def staging_of(name: str) -> str:

@@ -265,6 +265,17 @@ def test_a_part_is_as_long_as_there_is_time_for() -> None:
     assert pace.length() == 10
 
 
+def test_a_short_part_tells_nothing_of_the_rate() -> None:
+    """Else the last bytes of one object would have the next one cut as finely as can be."""
+    clock = Clock()
+    pace = Pace(clock.left, clock, shortest=10)
+    with pace.measured(100):
+        clock.now = 1.0
+    with pace.measured(9):
+        clock.now = 2.0
+    assert pace.length() == 900
+
+
 def test_a_failure_is_remembered_as_no_faster_than_it_was() -> None:
     clock = Clock()
     pace = Pace(clock.left, clock, shortest=1)
