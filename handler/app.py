@@ -24,8 +24,6 @@ from handler.throttle import ThrottledSource, TokenBucket
 
 MARGIN = 5.0
 """Seconds before the deadline at which nothing new is begun."""
-STREAMS = 4
-"""Spans of large objects copied at once."""
 
 
 class Context(Protocol):
@@ -60,7 +58,7 @@ class Service:
         self._gcs = cache(self._connect_gcs)
         self._aws_clients: dict[str, Any] = {}
         self._aws_lock = Lock()
-        self._s3 = S3Requests(partial(self._aws, "s3"), connections=settings.concurrency + 2)
+        self._s3 = S3Requests(partial(self._aws, "s3"), connections=settings.concurrency + settings.streams)
         self._bucket = settings.bandwidth and TokenBucket(settings.bandwidth, left=self.deadline.left)
         self._observer = observe.Observer(settings.metrics_namespace)
         self._dead_letters: Callable[[], DeadLetterQueue] | None = None
@@ -72,7 +70,7 @@ class Service:
             destination=self._destination,
             concurrency=settings.concurrency,
             parts=Parts(
-                ThreadPoolExecutor(STREAMS, "part"),
+                ThreadPoolExecutor(settings.streams, "part"),
                 huge=settings.huge,
                 send=self._sender(),
                 pace=Pace(self.deadline.left),
@@ -120,7 +118,7 @@ class Service:
     def _connect_gcs(self) -> Any:
         from handler.adapters.gcs_client import connect
 
-        return connect(self._settings.gcp_credentials, connections=self._settings.concurrency + 2)
+        return connect(self._settings.gcp_credentials, connections=self._settings.concurrency + self._settings.streams)
 
     def on_demand(self, change: Change) -> Result:
         """Replicate one key for a caller who waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ from handler.parts import HUGE, LARGE
 from handler.rules import rules_of
 
 CONCURRENCY = 16
+STREAMS = 16
+_MEMORY = 1024
+"""MiB taken for granted where the environment does not say."""
 NAMESPACE = "CrossCloudReplicator"
 _BANDWIDTHS = range(MIB, 100 * GIB)
 _FEDERATION_FIELDS = ("audience", "subject_token_type", "token_url")
@@ -33,7 +37,9 @@ class Settings:
     rules: tuple[Rule, ...]
     """REPLICATION_RULES: JSON, see `rules.rules_of`."""
     concurrency: int = CONCURRENCY
-    """CONCURRENCY: keys worked on at once by one function instance."""
+    """CONCURRENCY: keys worked on at once by one function instance, at most; see `fitting`."""
+    streams: int = STREAMS
+    """Parts of large objects copied at once, by all keys together; see `fitting`."""
     dead_letter_queue: str | None = None
     """DEAD_LETTER_QUEUE_URL: where hopeless messages are parked at once. Unset: the queue's own redrive policy."""
     parts_queue: str | None = None
@@ -74,6 +80,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     else:
         faults.append("REPLICATION_RULES is not set: give a JSON list of rules")
     concurrency = _number(environment.get("CONCURRENCY", ""), "CONCURRENCY", CONCURRENCY, range(1, 1001), faults)
+    concurrency, streams = fitting(concurrency, environment)
     sizes = range(LARGE, 5 * TIB + 1)
     huge = _number(environment.get("FAN_OUT_THRESHOLD", ""), "FAN_OUT_THRESHOLD", HUGE, sizes, faults)
     bandwidth = _number(environment.get("BANDWIDTH_LIMIT", ""), "BANDWIDTH_LIMIT", 0, _BANDWIDTHS, faults)
@@ -86,6 +93,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(
         rules=rules,
         concurrency=concurrency,
+        streams=streams,
         dead_letter_queue=environment.get("DEAD_LETTER_QUEUE_URL") or None,
         parts_queue=environment.get("PARTS_QUEUE_URL") or None,
         huge=huge,
@@ -94,6 +102,24 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         gcp_credentials=credentials,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
     )
+
+
+def fitting(concurrency: int, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return how many keys and how many parts can be worked on at once with the memory and the files that there are.
+
+    Peak memory: 64 MiB + 9 MiB for each part + 17 MiB for each key, which is for keys of 8 MiB, as a small object is
+    held together with its request; of small ones a key takes that much less. Half of what is over 64 MiB is for either.
+    A key has two connections open, and two files at most besides.
+
+    Args:
+        concurrency: keys asked for.
+        environment: Lambda says the function's MB in it.
+    """
+    told = environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+    half = ((int(told) if told.isdecimal() else _MEMORY) - 64) // 2
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    keys = min(concurrency, half // 17, files // 4)
+    return max(1, keys), max(1, min(STREAMS, half // 9, files // 4))
 
 
 def _number(text: str, name: str, default: int, allowed: range, faults: list[str]) -> int:

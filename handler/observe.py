@@ -5,10 +5,13 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-metrics.html
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import groupby
+from typing import TextIO, cast
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
@@ -32,10 +35,9 @@ class Observer:
     def report(self, results: Sequence[Result]) -> None:
         """Log each outcome and error, and add them up into metrics by source bucket and rule."""
         now = datetime.now(UTC)
+        _write(_outcome_line(result, outcome, now) for result in results for outcome in result.outcomes)
         for result in results:
             lag = _lag(result, now)
-            for outcome in result.outcomes:
-                logger.info(outcome.done, extra=_line(result, lag) | _of(outcome))
             for error in result.errors:
                 log = logger.info if error.code == IN_PARTS else logger.warning if error.retryable else logger.error
                 cause = error.__cause__ if error.code == "Unforeseen" else None
@@ -49,23 +51,37 @@ class Observer:
             metrics = EphemeralMetrics(namespace=self._namespace)
             metrics.add_dimension("SourceBucket", bucket)
             metrics.add_dimension("Rule", rule)
-            for _, _, result in group:
-                _add(metrics, result, _lag(result, now))
+            _add(metrics, [result for _, _, result in group], now)
             metrics.flush_metrics()
 
 
-def _add(metrics: EphemeralMetrics, result: Result, lag: float | None) -> None:
-    pending = any(error.retryable for error in result.errors)
-    failed = any(not error.retryable for error in result.errors)
-    moved = sum(outcome.bytes for outcome in result.outcomes)
-    replicated = sum(bool(outcome.actions) for outcome in result.outcomes)
-    metrics.add_metric("OperationsReplicated", MetricUnit.Count, replicated)
-    metrics.add_metric("OperationsFailedReplication", MetricUnit.Count, int(failed))
-    metrics.add_metric("OperationsPendingReplication", MetricUnit.Count, int(pending))
-    metrics.add_metric("BytesReplicated", MetricUnit.Bytes, moved)
-    metrics.add_metric("BytesPendingReplication", MetricUnit.Bytes, result.work.size if pending else 0)
-    if replicated and lag is not None:
-        metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
+def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) -> None:
+    """Counts and bytes as sums, latencies one by one, for their percentiles."""
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    pending = [result for result in results if result.retryable]
+    failed = [result for result in results if any(not error.retryable for error in result.errors)]
+    for name, unit, value in (
+        ("OperationsReplicated", MetricUnit.Count, sum(bool(outcome.actions) for outcome in outcomes)),
+        ("OperationsFailedReplication", MetricUnit.Count, len(failed)),
+        ("OperationsPendingReplication", MetricUnit.Count, len(pending)),
+        ("BytesReplicated", MetricUnit.Bytes, sum(outcome.bytes for outcome in outcomes)),
+        ("BytesPendingReplication", MetricUnit.Bytes, sum(result.work.size for result in pending)),
+    ):
+        metrics.add_metric(name, unit, value)
+    for result in results:
+        if any(outcome.actions for outcome in result.outcomes) and (lag := _lag(result, now)) is not None:
+            metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
+
+
+def _write(lines: Iterable[Mapping[str, object]]) -> None:
+    """Log lines at once, as the logger would one by one, which takes ten times as long."""
+    if logger.log_level > logging.INFO:
+        return
+    handler = cast("logging.StreamHandler[TextIO]", logger.registered_handler)
+    text = "".join([json.dumps(line, separators=(",", ":"), default=str) + handler.terminator for line in lines])
+    with handler.lock or nullcontext():
+        handler.stream.write(text)
+        handler.flush()
 
 
 def _line(result: Result, lag: float | None) -> dict[str, object]:
@@ -74,10 +90,16 @@ def _line(result: Result, lag: float | None) -> dict[str, object]:
     return {"bucket": work.bucket, "key": work.key, "events": events, "seconds_since_event": lag}
 
 
-def _of(outcome: Outcome) -> dict[str, object]:
+def _outcome_line(result: Result, outcome: Outcome, now: datetime) -> dict[str, object]:
+    """What is logged of an outcome."""
     return {
+        "level": "INFO",
+        "message": outcome.done,
+        "timestamp": f"{str(now)[:19]},{now.microsecond // 1000:03}+0000",
+        "service": logger.service,
+        **_line(result, _lag(result, now)),
         "outcome": outcome.done,
-        "actions": [str(action) for action in outcome.actions],
+        "actions": outcome.actions,
         "why": outcome.why,
         "rule": outcome.rule.id,
         "destination": f"{outcome.rule.destination}/{outcome.name}",

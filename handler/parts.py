@@ -12,6 +12,7 @@ Memory: as many pieces as streams, and what a piece takes on its way (a chunk of
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -77,7 +78,7 @@ class Job:
             start = re.match(r"[0-9a-f]{12}", name.removeprefix(self.plan.prefix))
             share = self._share(replica)
             if start and share is not None and replica.size:
-                yield Piece(int(start[0], 16), replica.size, name, share)
+                yield Piece(int(start[0], 16), replica.size, name, share, replica.crc32c)
 
     def _share(self, replica: Replica) -> str | None:
         """A part's share of the whole's checksum, "" where the whole has none that can be shared, None if unknown."""
@@ -142,16 +143,28 @@ class Job:
         share, name = self._added(parts), self.plan.union(parts)
         metadata = {_CHECK: share} if self.algorithm not in {None, "CRC32C"} else {}
         union = self._join(name, parts, Stamp(storage_class=storage_class, metadata=metadata), ABSENT)
-        return Piece(parts[0].start, union.size, name, share)
+        return Piece(parts[0].start, union.size, name, share, union.crc32c)
 
     def _added(self, parts: Sequence[Piece]) -> str:
         return merge(self.algorithm, [(part.share, part.size) for part in parts]) if self.algorithm else ""
 
     def _join(self, name: str, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
         try:
-            return self.destination.compose(name, [part.name for part in parts], stamp, expect=expect)
+            joined = self.destination.compose(name, [part.name for part in parts], stamp, expect=expect)
         except NotFound as error:
             raise Moved(f"{name!r}: parts are gone, another is composing them") from error
+        known = [(part.crc32c, part.size) for part in parts if part.crc32c]
+        if joined.crc32c and len(known) == len(parts) and joined.crc32c != (expected := merge("CRC32C", known)):
+            self.destination.delete(name, expect=joined.generation)
+            raise Corrupt(f"{name!r}: composed to crc32c {joined.crc32c}, while its parts' add up to {expected}")
+        return joined
+
+
+def _shares(gap: Span) -> list[Span]:
+    """Cut a span into up to four, but into none of less than 16 MiB."""
+    count = max(1, min(4, gap.size // (2 * SMALL)))
+    cuts = [gap.start + gap.size * at // count for at in range(count + 1)]
+    return [Span(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
 def sweep(destination: Destination, staged: Mapping[str, Replica]) -> None:
@@ -241,14 +254,15 @@ class Parts:
             self._send([work.at(index) for index in missing])
             return None
 
-        def copy(index: int) -> int | None:
-            done = all(job.copy(gap, staged, stamp.storage_class, go_on) for gap in missing[index])
-            return None if done else index
+        def copy(task: tuple[int, Span]) -> int | None:
+            return None if job.copy(task[1], staged, stamp.storage_class, go_on) else task[0]
 
-        mine = [index for index in missing if work.index in {None, index}]
-        late = [index for index in self._threads.map(copy, mine) if index is not None]
+        mine = [(index, gap) for index in missing if work.index in {None, index} for gap in missing[index]]
+        if len(mine) == 1:  # a span that is this invocation's only one is to have more than one stream
+            mine = [(index, share) for index, gap in mine for share in _shares(gap)]
+        late = {index for index in self._threads.map(copy, mine) if index is not None}
         if late and self._send:
-            self._send([work.at(index) for index in late])
+            self._send([work.at(index) for index in sorted(late)])
             return None
         if late:
             raise Unavailable(f"no time is left for {len(late)} of {job.plan.count} spans", code="OutOfTime")

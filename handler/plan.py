@@ -120,6 +120,8 @@ class Piece(NamedTuple):
     size: int
     name: str
     share: str
+    crc32c: str | None = None
+    """Of its own bytes, as the destination has it."""
 
 
 def staging_of(name: str) -> str:

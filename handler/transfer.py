@@ -97,7 +97,7 @@ class HashedReader:
     def __init__(self, body: Reader, algorithm: str | None) -> None:
         self.original, self.size = body.original, body.size
         self._body = body
-        self._hash = _HASHES[algorithm]() if algorithm else None
+        self._hash = _merged(algorithm) if algorithm else None
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes; see `Reader`."""
@@ -165,6 +165,7 @@ def pieces(body: Reader, size: int) -> Iterator[bytes]:
             raise Corrupt(f"{body.original.key!r} is longer than the {body.size} bytes announced")
         if piece:
             yield piece
+        del piece  # before the next is there
         if not left:
             return
 
@@ -231,16 +232,18 @@ def _sha1() -> Hash:
     return hashlib.sha1(usedforsecurity=False)
 
 
-def _crc64nvme() -> Hash:
-    import anycrc  # few objects need it once S3 keeps a CRC32C
+def _merged(algorithm: str) -> Hash:
+    """One of `MERGED`, by the fastest that there is of each: the library takes a quarter of zlib's time for a CRC32."""
+    if algorithm == "CRC32C":
+        return google_crc32c.Checksum()
+    import anycrc  # few small objects need it once S3 keeps a CRC32C
 
-    model = anycrc.Model("CRC64-NVME")
-    return _Crc(model.calc, 8)
+    return _Crc(anycrc.Model(_MODELS[algorithm]).calc, 8 if algorithm == "CRC64NVME" else 4)
 
 
 _HASHES: dict[str, Callable[[], Hash]] = {
     "CRC32C": google_crc32c.Checksum,
-    "CRC64NVME": _crc64nvme,
+    "CRC64NVME": lambda: _merged("CRC64NVME"),
     "CRC32": lambda: _Crc(zlib.crc32, 4),
     "SHA256": hashlib.sha256,
     "SHA1": _sha1,

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 import google_crc32c
-from urllib3 import BaseHTTPResponse
 
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import of_response, translated
@@ -28,6 +27,7 @@ from handler.adapters.gcs_resources import (
     resource_of,
 )
 from handler.adapters.gcs_session import ResumableSession
+from handler.adapters.http import Answer
 from handler.errors import Corrupt, Moved, NotFound
 from handler.model import ABSENT, SMALL, Generation, Replica, Stamp
 from handler.ports import Reader
@@ -154,7 +154,7 @@ class GcsDestination:
             answer = self._client.send("POST", at, resource, headers, self._patience())
             if answer.status != 200:
                 raise of_response(answer, what)
-            address = answer.headers["Location"]
+            address = answer.headers["location"]
         session = ResumableSession(self._client, address, body.size, time_left=self._time_left, sleep=self._sleep)
         stored, crc32c = session.send(body)
         with translated(f"write {key!r}"):
@@ -188,7 +188,7 @@ class GcsDestination:
 
     def _ask(
         self, what: str, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
-    ) -> BaseHTTPResponse:
+    ) -> Answer:
         """Return GCS's answer if it is a success. All requests here read or carry conditions."""
         answer = self._client.request(method, path, body, content_type, left=self._patience(), sleep=self._sleep)
         if not 200 <= answer.status < 300:

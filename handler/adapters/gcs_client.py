@@ -1,4 +1,4 @@
-"""Requests to GCS's JSON API over urllib3: authorized, tried again where that may help, and cheap.
+"""Requests to GCS's JSON API: authorized, tried again where that may help, and cheap.
 
 Google's own client spends some 2 ms of CPU on a request, and takes a tenth of a second to import.
 """
@@ -8,22 +8,19 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import certifi
-import urllib3
 
 from handler.adapters.gcs_errors import TRANSIENT, passing
+from handler.adapters.http import Answer, Broken, Pool
 
 _AGENT = "cross-cloud-replicator"
-_ONCE = urllib3.Retry(total=False, redirect=False)  # made once, so that no request makes its own
-_CONNECT_TIMEOUT, _TOKEN_TIMEOUT = 5.0, 30.0
+_TOKEN_TIMEOUT = 30.0
 _TRIES, _LONGEST_PAUSE = 6, 16.0
 
 
@@ -61,8 +58,9 @@ class Client:
     """google-auth's, None for none."""
 
     def __init__(self, base: str, connections: int) -> None:
-        self._pools = _pools(base, connections)
-        self._base = self._pools.connection_from_url(base)  # found once, as that takes longer than it looks
+        self._connections = connections
+        self._pools: dict[str, Pool] = {}
+        self._base = self._pool(base)
         self._lock = threading.Lock()
         self._token: tuple[object, dict[str, str]] = (None, {})
 
@@ -75,7 +73,7 @@ class Client:
         *,
         left: float,
         sleep: Callable[[float], None] = time.sleep,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Answer:
         """Return GCS's answer, whatever it is; what may pass is tried again, with exponential backoff and full jitter.
 
         Only for what may be sent twice: reads, and writes on condition. Of these a second one may meet, as a 412, what
@@ -90,7 +88,8 @@ class Client:
             sleep: waits that many seconds.
 
         Raises:
-            Exception: urllib3's, no answer came; google-auth's, no token was to be had.
+            Broken: no answer came.
+            Exception: google-auth's, no token was to be had.
         """
         ends = time.monotonic() + left
         headers = {"Content-Type": content_type} if body is not None else {}
@@ -113,9 +112,7 @@ class Client:
             raise failure
         return answer
 
-    def send(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float
-    ) -> urllib3.BaseHTTPResponse:
+    def send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
         """Return the answer to one request, to an absolute URL or a path; a token that is refused is renewed once.
 
         Raises: as `request` does. `timeout` is in seconds of silence.
@@ -134,7 +131,8 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pools.clear()
+        for pool in self._pools.values():
+            pool.close()
 
     def ask_google(
         self,
@@ -144,7 +142,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         **_: object,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Answer:
         """Send one of google-auth's own requests: what it calls a transport, https://google-auth.readthedocs.io.
 
         Its `google.auth.transport.urllib3` would do, but needs `packaging`, and waits for ever.
@@ -153,7 +151,7 @@ class Client:
 
         try:
             return self._send(method, url, body, headers or {}, timeout or _TOKEN_TIMEOUT)
-        except urllib3.exceptions.HTTPError as error:
+        except Broken as error:
             raise TransportError(error) from error
 
     def _authorization(self, refused: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -175,30 +173,20 @@ class Client:
             self._token = credentials.token, headers
             return headers
 
-    def _send(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float
-    ) -> urllib3.BaseHTTPResponse:
-        place: Any = self._base if url.startswith("/") else self._pools
-        answer: urllib3.BaseHTTPResponse = place.urlopen(
-            method,
-            url,
-            redirect=False,
-            body=body,
-            headers=headers,
-            retries=_ONCE,
-            timeout=urllib3.Timeout(connect=min(_CONNECT_TIMEOUT, timeout), read=timeout),
-        )
+    def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
+        """Send one request; its answer is read to the end, as none here is long."""
+        pool, target = self._base, url
+        if not url.startswith("/"):
+            parts = urlsplit(url)
+            pool = self._pool(f"{parts.scheme}://{parts.netloc}")
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        answer = pool.request(method, target, headers, body, timeout=timeout)
+        answer.data  # noqa: B018 - it keeps what it reads
         return answer
 
-
-def _pools(base: str, connections: int) -> urllib3.PoolManager:
-    """Keep connections to few hosts, by way of the environment's proxy where there is one for https."""
-    where = urlsplit(base)
-    proxy = getproxies().get("https") if where.scheme == "https" else None
-    settings: dict[str, Any] = {"num_pools": 4, "maxsize": connections}
-    if where.scheme == "https":  # one for all connections: to read the authorities takes some 20 ms
-        authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
-        settings["ssl_context"] = ssl.create_default_context(cafile=authorities)
-    if proxy and not proxy_bypass(where.hostname or ""):
-        return urllib3.ProxyManager(proxy, **settings)
-    return urllib3.PoolManager(**settings)
+    def _pool(self, origin: str) -> Pool:
+        if (pool := self._pools.get(origin)) is None:
+            authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
+            pool = Pool(origin, connections=self._connections, authorities=authorities, proxied=True)
+            pool = self._pools.setdefault(origin, pool)
+        return pool

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError
-
+from handler.adapters.http import Answer, Broken
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -54,7 +52,7 @@ def translate(error: Exception, what: str) -> ReplicationError:
     from google.auth.exceptions import GoogleAuthError  # only where something went wrong
 
     match error:
-        case HTTPError():
+        case Broken():
             code = "DstUnreachable"
         case GoogleAuthError():
             code = "DstCredentials"
@@ -67,7 +65,7 @@ def passing(error: Exception) -> bool:
     """Whether an error is of the connection, to GCS or to whoever gives tokens, so that another try may succeed."""
     from google.auth.exceptions import TransportError  # only where something went wrong
 
-    return isinstance(error, HTTPError | TransportError)
+    return isinstance(error, Broken | TransportError)
 
 
 def _text(error: Exception, what: str) -> str:
@@ -75,7 +73,7 @@ def _text(error: Exception, what: str) -> str:
     return f"{what}: {type(error).__name__}: {_SESSION.sub('upload_id=...', str(error))}"
 
 
-def of_response(response: BaseHTTPResponse, what: str) -> ReplicationError:
+def of_response(response: Answer, what: str) -> ReplicationError:
     """Return ours for an answer that is no success."""
     try:
         fault: Any = response.json()["error"]

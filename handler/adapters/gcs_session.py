@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import google_crc32c
-from urllib3 import BaseHTTPResponse
 
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import TRANSIENT, of_response, translate, translated
+from handler.adapters.http import Answer
 from handler.errors import ReplicationError, Unavailable
 from handler.model import KIB, MIB
 from handler.ports import Reader
@@ -76,6 +76,7 @@ class ResumableSession:
                 last = offset + len(piece) == self._size
                 resource = self._send(piece, offset, crc32c if last else None)
                 offset += len(piece)
+                del piece  # before the next is read
         except BaseException:
             self._cancel()
             raise
@@ -108,7 +109,7 @@ class ResumableSession:
 
     def _try(
         self, piece: bytes, start: int, skip: int, crc32c: str | None
-    ) -> tuple[BaseHTTPResponse | None, ReplicationError | None]:
+    ) -> tuple[Answer | None, ReplicationError | None]:
         """Put the rest of a piece; where that fails, ask the session what it has. The error is for when all do.
 
         The question has the checksum too: where all bytes are there, it may be what makes an object of them.
@@ -123,7 +124,7 @@ class ResumableSession:
         answer, still = self._put(b"", {"Content-Range": f"bytes */{self._size}"} | checksum)
         return answer, still or failure
 
-    def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[BaseHTTPResponse | None, ReplicationError | None]:
+    def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[Answer | None, ReplicationError | None]:
         """Return the answer, or what may pass; raise what will not."""
         what = "resumable upload"
         try:
@@ -151,7 +152,7 @@ class ResumableSession:
             self._client.send("DELETE", self._address, None, {}, 5.0)
 
 
-def _persisted(answer: BaseHTTPResponse) -> int:
+def _persisted(answer: Answer) -> int:
     """How many bytes a 308 says are persisted; without a Range it is none."""
-    found = _RANGE.fullmatch(answer.headers.get("Range", ""))
+    found = _RANGE.fullmatch(answer.headers.get("range", ""))
     return int(found[1]) + 1 if found else 0

@@ -1,4 +1,4 @@
-"""The requests that every object costs, by hand over urllib3, and boto3's client for all others.
+"""The requests that every object costs, by hand, and boto3's client for all others.
 
 boto3 takes 1 ms of a processor for each request and 0.2 s to be there at all, most of it for things that a HEAD and a
 GET of a bucket in a known region do not need. What is answered here has the shape of boto3's answers, so that either
@@ -8,7 +8,6 @@ can stand for the other; whatever is not plainly understood is asked of boto3 an
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import botocore
-import urllib3
-from urllib3.exceptions import HTTPError, ProtocolError
-from urllib3.util.ssl_ import create_urllib3_context
 
+from handler.adapters.http import Answer, Broken, Pool
 from handler.adapters.s3_address import address_of
 from handler.adapters.s3_answer import answer_of, final_error
 from handler.adapters.s3_signature import Credentials, Signer
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 _ASKED = {"ChecksumMode": "x-amz-checksum-mode", "IfMatch": "If-Match", "Range": "Range"}
 _KNOWN = {"Bucket", "Key", "VersionId", *_ASKED}
 _AGENT = "cross-cloud-replicator"
-_ONCE = urllib3.Retry(False)  # as botocore has it: no redirect is followed, and errors come as they are
+_TIMEOUT = 20.0
 
 
 class S3Requests:
@@ -70,7 +67,7 @@ class S3Requests:
             answer = answer_of(response, 206 if "Range" in request else 200)
             if answer is not None:
                 if not answer["ContentLength"]:
-                    response.drain_conn()  # nobody reads what is empty
+                    response.drain()  # nobody reads what is empty
                 return {**answer, "Body": response}
             error = final_error("GetObject", response)
             if error is not None:
@@ -81,7 +78,7 @@ class S3Requests:
         """See boto3's."""
         response = self._send("HEAD", request) if request.keys() == {"Bucket"} else None
         if response is not None:
-            response.drain_conn()
+            response.drain()
             if response.status == 200:
                 return {}
         return self.boto3().head_bucket(**request)
@@ -96,7 +93,7 @@ class S3Requests:
             if bucket is not None:
                 bucket.pool.close()
 
-    def _send(self, method: str, request: Mapping[str, Any]) -> urllib3.BaseHTTPResponse | None:
+    def _send(self, method: str, request: Mapping[str, Any]) -> Answer | None:
         """Ask S3; None where it must be left to boto3."""
         bucket = self._bucket(request["Bucket"])
         if bucket is None or not request.keys() <= _KNOWN or request.get("Key") == "":
@@ -110,20 +107,13 @@ class S3Requests:
         asked = {name: request[field] for field, name in _ASKED.items() if field in request}
         headers = self._signer.headers(method, bucket.host, target, asked, credentials)
         headers["User-Agent"] = _AGENT
-        for _ in range(2):
-            try:
-                response = bucket.pool.urlopen(
-                    method, target, headers=headers, retries=_ONCE, preload_content=False, decode_content=False,
-                    redirect=False, assert_same_host=False,
-                )  # fmt: skip
-            except ProtocolError:  # a kept connection that S3 closed while it was idle
-                continue
-            except (HTTPError, OSError):
-                return None
-            if response.status == 301:
-                self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers
-            return response
-        return None
+        try:
+            response = bucket.pool.request(method, target, headers, timeout=_TIMEOUT)
+        except Broken:
+            return None
+        if response.status == 301:
+            self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers
+        return response
 
     def _bucket(self, name: str) -> _Bucket | None:
         try:
@@ -140,26 +130,10 @@ class _Bucket:
     """Where a bucket is, and the connections kept to it."""
 
     def __init__(self, address: str, connections: int, environment: Mapping[str, str]) -> None:
-        parts = urlsplit(address)
-        self.path = parts.path
-        port = "" if parts.port in {None, {"http": 80, "https": 443}[parts.scheme]} else f":{parts.port}"
-        self.host = parts.netloc.rpartition(":")[0] + port if parts.port else parts.netloc
-        options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-        self.pool = urllib3.connection_from_url(
-            f"{parts.scheme}://{parts.netloc}",
-            maxsize=connections,
-            timeout=urllib3.Timeout(connect=5, read=20),
-            socket_options=options,
-            **({"ssl_context": _tls(environment.get("AWS_CA_BUNDLE", ""))} if parts.scheme == "https" else {}),
-        )
-
-
-@cache
-def _tls(bundle: str) -> Any:
-    """One context for all: reading the authorities takes longer than many requests."""
-    context = create_urllib3_context()
-    context.load_verify_locations(bundle or Path(botocore.__file__).with_name("cacert.pem"))
-    return context
+        authorities = environment.get("AWS_CA_BUNDLE") or str(Path(botocore.__file__).with_name("cacert.pem"))
+        self.path = urlsplit(address).path
+        self.pool = Pool(address, connections=connections, authorities=authorities)
+        self.host = self.pool.host
 
 
 def _credentials() -> Credentials | None:

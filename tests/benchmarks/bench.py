@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import bench_machine, bench_report
-from tests.benchmarks.bench_contestants import ABSENT, CONTESTANTS, OURS, Contestant, Task, environment
+from tests.benchmarks.bench_contestants import ABSENT, CONTESTANTS, OURS, OURS_TWICE, Contestant, Task, environment
 from tests.benchmarks.bench_fanout import fan_out
 from tests.benchmarks.bench_measure import Meter, Usage
 from tests.benchmarks.bench_servers import GCS, Clouds, Ground, Seaweed, Workload
@@ -79,7 +79,8 @@ def heats(
         for profile in profiles:
             for number in range(options.runs + 1):
                 turned = [*names[number % len(names) :], *names[: number % len(names)]]
-                apart = {"rclone copy"} if workload.name == EVENT.name else set()  # of one object it is copyto
+                apart = {OURS_TWICE} if workload.name in {EVENT.name, LARGE.name} else set()  # it would be the same
+                apart |= {"rclone copy"} if workload.name == EVENT.name else set()  # of one object it is copyto
                 yield from (Heat(profile, workload, name, number) for name in turned if name not in apart)
 
 

@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,7 @@ from tests.benchmarks.bench_servers import SOURCE, TARGET, VENV, Clouds, Workloa
 BATCH = 10
 """Messages of one invocation, as template.yaml has it."""
 FUNCTION = (sys.executable, "-m", "tests.benchmarks.bench_function")
-FLOOR, OURS = "curl", "ours"
+FLOOR, OURS, OURS_TWICE = "curl", "ours", "ours, 2 instances"
 ABSENT = {"gsutil": "it speaks to GCS over TLS only, and the local server speaks none; gcloud stands for it"}
 """Peers that cannot take part."""
 Item = tuple[str, int]
@@ -78,21 +79,29 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ours:
-    """The handler, one instance of the function: batches of ten one after the other, ten keys at once."""
+    """The handler in instances of the function: batches of ten one after the other, all ten keys at once in all."""
 
     name: str = OURS
     note: str = "handler.app.lambda_handler in one process, SQS batches of 10, one invocation at a time"
+    instances: int = 1
 
     def missing(self) -> str:
         """It is here."""
         return ""
 
     def copy(self, task: Task) -> None:
-        """Hand it batches of ten."""
-        session = self._session(task)
-        for start in range(0, len(task.items), BATCH):
-            _invoke(session, task.items[start : start + BATCH])
-        session.end()
+        """Hand whatever instance is free a batch of ten."""
+        batches = deque(task.items[start : start + BATCH] for start in range(0, len(task.items), BATCH))
+
+        def instance(number: int) -> None:
+            session = self._session(task, number)
+            with suppress(IndexError):
+                while True:
+                    _invoke(session, batches.popleft())
+            session.end()
+
+        with ThreadPoolExecutor(self.instances) as threads:
+            list(threads.map(instance, range(self.instances)))
 
     @contextmanager
     def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
@@ -101,11 +110,12 @@ class Ours:
         yield lambda item: _invoke(session, [item])
         session.end()
 
-    def _session(self, task: Task) -> Session:
-        command = [sys.executable, "-m", "tests.benchmarks.bench_function"]
-        return Session(
-            task.meter, command, function_environment(task.clouds.s3, task.clouds.gcs), task.scratch / "errors"
-        )
+    def _session(self, task: Task, number: int = 0) -> Session:
+        variables = {
+            **function_environment(task.clouds.s3, task.clouds.gcs),
+            "CONCURRENCY": str(max(1, task.concurrency // self.instances)),
+        }
+        return Session(task.meter, FUNCTION, variables, task.scratch / f"errors-{number}")
 
 
 def function_environment(s3: str, gcs: str) -> dict[str, str]:
@@ -324,6 +334,11 @@ CONTESTANTS: Mapping[str, Contestant] = {
     for contestant in (
         Curl(),
         Ours(),
+        Ours(
+            name=OURS_TWICE,
+            note="the same in two processes, as Lambda would start several, each with five keys at once",
+            instances=2,
+        ),
         Program(
             "rclone copy",
             "one rclone copy of the prefix; no look at the destination, none at the source but the list",

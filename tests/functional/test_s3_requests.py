@@ -22,6 +22,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
 from handler.adapters import s3_client as module
+from handler.adapters.http import Broken
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_answer import _ANSWERED
 from handler.adapters.s3_client import S3Requests
@@ -390,14 +391,39 @@ def test_an_error_that_is_not_plainly_s3s_is_left_to_boto3(
     assert read(source) == b"hello"
 
 
-@pytest.mark.parametrize("told", [HANG_UP, b"HTTP/1.1 twohundred\r\n\r\n", b"no http at all\r\n\r\n"])
-def test_a_connection_that_fails_is_tried_once_more_and_then_left_to_boto3(
-    server: Scripted, source: S3Source, told: bytes
-) -> None:
-    server.answers.extend([told, told])
+BAD = [HANG_UP, b"HTTP/1.1 twohundred\r\n\r\n", b"no http at all\r\n\r\n"]
+
+
+@pytest.mark.parametrize("told", BAD)
+def test_a_new_connection_that_fails_is_left_to_boto3_at_once(server: Scripted, source: S3Source, told: bytes) -> None:
+    server.answers.append(told)
     server.default = HELLO
     assert source.head("k") is not None
-    assert [request.by_boto3 for request in server.requests] == [False, False, True]
+    assert [request.by_boto3 for request in server.requests] == [False, True]
+
+
+@pytest.mark.parametrize("told", BAD)
+@pytest.mark.parametrize("method", ["head", "get"])
+def test_a_kept_connection_that_fails_costs_boto3_nothing(
+    server: Scripted, source: S3Source, method: str, told: bytes
+) -> None:
+    """As after a pause of the function's: S3 closes what is idle for some seconds."""
+    server.default = HELLO
+    server.answers.extend([HELLO, told])
+    assert source.head("k") is not None
+    assert (source.head("k") is not None) if method == "head" else (read(source) == b"hello")
+    assert [request.connection for request in server.requests] == [1, 1, 2]
+    assert not any(request.by_boto3 for request in server.requests)
+    assert source.head("k") is not None
+    assert server.requests[-1].connection == 2
+
+
+def test_a_kept_connection_and_a_new_one_that_fail_are_left_to_boto3(server: Scripted, source: S3Source) -> None:
+    server.default = HELLO
+    server.answers.extend([HELLO, HANG_UP, HANG_UP])
+    for _ in range(2):
+        assert source.head("k") is not None
+    assert [request.by_boto3 for request in server.requests] == [False, False, False, True]
 
 
 def test_a_bucket_in_another_region_is_boto3s_from_then_on(server: Scripted, source: S3Source) -> None:
@@ -471,15 +497,6 @@ def test_a_body_that_is_not_read_to_its_end_costs_its_connection_alone(server: S
             assert body.read(1) == b"h"
     assert read(source) == b"hello"
     assert [request.connection for request in server.requests] == [1, 2, 3, 4]
-
-
-def test_a_connection_that_went_while_it_was_idle_costs_boto3_nothing(server: Scripted, source: S3Source) -> None:
-    """As after a pause of the function's: S3 closes what is idle for some seconds."""
-    server.default = HELLO
-    server.answers.extend([HELLO, HANG_UP])
-    for _ in range(2):
-        assert source.head("k") is not None
-    assert [request.by_boto3 for request in server.requests] == [False, False, False]
 
 
 def test_a_body_that_ends_early_goes_on_where_it_ended(server: Scripted, source: S3Source) -> None:
@@ -585,9 +602,10 @@ def test_of_a_real_server_both_say_the_same(s3: S3Client, s3_url: str, versioned
 
 
 def test_the_body_breaks_in_no_other_way_than_is_known() -> None:
-    """`_ResumingStream` takes up what urllib3 raises."""
+    """`_ResumingStream` takes up what our own raises, and boto3's, which is urllib3's."""
     from handler.adapters.s3 import _BROKEN
 
+    assert issubclass(Broken, _BROKEN)
     assert HTTPError in _BROKEN
 
 

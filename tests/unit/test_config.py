@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.config import CONCURRENCY, NAMESPACE, ConfigurationError, load
+from handler.config import CONCURRENCY, NAMESPACE, STREAMS, ConfigurationError, fitting, load
 from handler.model import Rule
 from tests.fakes import original_of
 
@@ -313,3 +314,23 @@ def test_no_rules_do_worse_than_a_configuration_error(changes: dict[str, Any], b
 def test_no_text_does_worse_than_a_configuration_error(text: str, number: str) -> None:
     with pytest.raises(ConfigurationError):
         load({"REPLICATION_RULES": text, "CONCURRENCY": number})
+
+
+@pytest.mark.parametrize(
+    ("memory", "concurrency", "files", "keys", "streams"),
+    [
+        ("256", 16, 1024, 5, 10),
+        ("512", 16, 1024, 13, STREAMS),
+        ("1024", 16, 1024, 16, STREAMS),
+        ("10240", 1000, 1024, 256, STREAMS),
+        ("", 16, 1024, 16, STREAMS),
+        ("much", 3, 1024, 3, STREAMS),
+        ("1024", 16, 20, 5, 5),
+        ("64", 16, 1024, 1, 1),
+    ],
+)
+def test_no_more_is_worked_on_at_once_than_memory_and_files_hold(
+    monkeypatch: pytest.MonkeyPatch, memory: str, concurrency: int, files: int, keys: int, streams: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert fitting(concurrency, {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory}) == (keys, streams)

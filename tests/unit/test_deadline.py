@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from handler.app import MARGIN, STREAMS
+from handler.app import MARGIN
 from handler.errors import Unavailable
 from handler.model import MIB, Part, Rule
 from handler.parts import Parts
@@ -62,7 +62,7 @@ class Desk:
         self.invocations = 0
         self._cold, self._queue = cold, queue
         self._end = 0.0
-        self._threads = ThreadPoolExecutor(STREAMS)
+        self._threads = ThreadPoolExecutor(4)
         self._start()
 
     def _start(self) -> None:

@@ -93,6 +93,21 @@ def test_parts_that_do_not_add_up_are_corrupt_and_swept(threads: Executor, algor
     assert bench.destination.keys() == set()
 
 
+def test_a_composition_that_is_not_its_parts_is_taken_back(threads: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(threads)
+    bench.put()
+    compose = bench.destination.compose
+    monkeypatch.setattr(
+        bench.destination, "compose", lambda key, parts, *rest, **how: compose(key, parts[::-1], *rest, **how)
+    )
+    with pytest.raises(Corrupt, match="composed to"):
+        bench.run()
+    assert not bench.destination.head("k").exists
+    monkeypatch.undo()
+    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.only_the_copy()
+
+
 def test_what_time_ran_out_for_is_gone_on_with_by_the_next_delivery(threads: Executor) -> None:
     bench = Bench(threads)
     bench.put()

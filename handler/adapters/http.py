@@ -1,0 +1,458 @@
+"""HTTP/1.1 over connections that are kept: as much as the two clouds' APIs need, for little of a processor.
+
+urllib3 takes some 0.5 ms of a processor for a request, more than all else that a small object costs together. The
+standard library still makes the connections: TLS, the names in certificates, and CONNECT through a proxy.
+https://www.rfc-editor.org/rfc/rfc9112
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import select
+import socket
+import ssl
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from io import BufferedReader, RawIOBase
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+CONNECT_TIMEOUT = 5.0
+_LINE_MAX, _LINES_MAX = 65536, 200
+_BLANK = " \t"
+_HEX = b"0123456789abcdefABCDEF"
+_DIGITS_MAX = 15
+"""Of a number of bytes; with more it is none."""
+_BUFFER = 65536
+_AT_ONCE = 65536
+"""Bytes of a body up to which it leaves with its head."""
+_SAFE = frozenset({"GET", "HEAD"})
+_DRAINED = 65536
+"""Bytes of an answer's rest that are worth reading to keep its connection."""
+
+
+class Broken(OSError):
+    """No answer came, or not all of it: the connection could not be made, broke, fell silent, or spoke no HTTP."""
+
+
+class Answer:
+    """What a server said: its head, and a body that is yet to be read. Its connection is kept once that is done."""
+
+    def __init__(self, connection: _Connection, release: Callable[[_Connection], None], *, bare: bool) -> None:
+        self._connection: _Connection | None = connection
+        self._release = release
+        self.status = 100
+        while 100 <= self.status < 200:
+            first, *lines = connection.lines()
+            self.status, version = _status(first)
+        self.headers: dict[str, str] = {}
+        """By lower-case name; of several with one name the values are joined by commas."""
+        self.names: dict[str, str] = {}
+        """How each name was spelled first."""
+        self._note(lines)
+        said = self.headers.get("connection", "").lower()
+        self._kept = "close" not in said and (version == "HTTP/1.1" or "keep-alive" in said)
+        self._chunked, self._begun = False, False
+        self._failure: Exception | None = None
+        self._data: bytes | None = None
+        self._left = self._length(bare=bare or self.status in {204, 304})
+        if self._left == 0 and not self._chunked:
+            self._end()
+
+    def _note(self, lines: Sequence[str]) -> None:
+        name = ""
+        for line in lines:
+            spelled, colon, value = line.partition(":")
+            if line[0] in " \t" and name:  # folded, as nobody should any more
+                self.headers[name] += f" {line.strip()}"
+                continue
+            if not colon or spelled[-1:] in _BLANK:
+                raise Broken(f"no header: {line[:80]!r}")
+            name = spelled.lower()
+            if name in self.headers:
+                self.headers[name] += f", {value.lstrip(_BLANK)}"
+            else:
+                self.names[name], self.headers[name] = spelled, value.lstrip(_BLANK)
+
+    def _length(self, *, bare: bool) -> int | None:
+        """Bytes until the end of the body, or of the chunk; None where only the end of the connection tells."""
+        if bare:
+            return 0
+        coding = self.headers.get("transfer-encoding")
+        if coding is not None:
+            if coding.strip(_BLANK).lower() != "chunked":
+                raise Broken(f"the answer has a Transfer-Encoding of {coding[:80]!r}")
+            self._chunked = True
+            return 0
+        told = self.headers.get("content-length")
+        if told is None:
+            self._kept = False
+            return None
+        told = told.strip(_BLANK)
+        if not (told.isascii() and told.isdecimal() and len(told) <= _DIGITS_MAX):
+            raise Broken(f"the answer has a Content-Length of {told[:80]!r}")
+        return int(told)
+
+    def read(self, size: int | None = None, /) -> bytes:
+        """Return the next bytes of the body: `size`, less at its end and before it breaks; where None all that is left.
+
+        Raises:
+            Broken: none came, or not all where all were asked for.
+        """
+        if self._connection is None or size == 0:
+            return b""
+        try:
+            if self._chunked:
+                return self._read_chunks(size)
+            wanted = self._left if size is None or self._left is None else min(size, self._left)
+            data: bytes = self._connection.file.read(size if wanted is None else wanted)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError | ValueError | MemoryError) and not isinstance(error, Broken):
+                raise Broken(f"{type(error).__name__}: {error}") from error
+            raise
+        if self._left is None:
+            if size is None or len(data) < size:
+                self._end()
+            return data
+        self._left -= len(data)
+        if not self._left:
+            self._end()
+        elif not data or size is None:
+            self.close()
+            raise Broken(f"the answer ended {self._left} bytes early")
+        return data
+
+    def _read_chunks(self, size: int | None) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        found: list[bytes] = []
+        missing = size
+        try:
+            while missing != 0 and (piece := self._piece(missing)):
+                found.append(piece)
+                missing = None if missing is None else missing - len(piece)
+        except (OSError, ValueError) as error:
+            if size is None or not found:
+                raise
+            self._failure = error  # what came before is told first
+        return b"".join(found)
+
+    def _piece(self, most: int | None) -> bytes:
+        """Return the next bytes of one chunk; none after the last."""
+        connection = self._connection
+        if connection is None or (not self._left and not self._next_chunk(connection)):
+            return b""
+        left = self._left or 0
+        piece = connection.file.read(left if most is None else min(most, left))
+        if not piece:
+            raise Broken("the answer ended within a chunk")
+        self._left = left - len(piece)
+        return piece
+
+    def _next_chunk(self, connection: _Connection) -> bool:
+        """Read how long the next chunk is; False where it was the last."""
+        if self._begun and connection.file.read(2) != b"\r\n":
+            raise Broken("a chunk is not as long as it said")
+        self._begun = True
+        told = connection.line().partition(b";")[0].strip(b" \t")
+        if not told or told.strip(_HEX) or len(told) > _DIGITS_MAX:
+            raise Broken(f"a chunk has a length of {told[:80]!r}")
+        self._left = int(told, 16)
+        if self._left:
+            return True
+        while connection.line():
+            pass  # trailers
+        self._end()
+        return False
+
+    @property
+    def data(self) -> bytes:
+        """All of the body, if nothing of it was read. Not functools' cached property, whose lock all answers share."""
+        if self._data is None:
+            self._data = self.read()
+        return self._data
+
+    def json(self) -> Any:
+        """Return what the body says. Raises ValueError where it is no JSON."""
+        return json.loads(self.data)
+
+    def drain(self) -> None:
+        """Be done with the answer; read on, where little is left, to keep the connection."""
+        if self._left is not None and self._left <= _DRAINED:
+            with contextlib.suppress(Broken):
+                self.read(_DRAINED)
+        self.close()
+
+    def close(self) -> None:
+        """Be done with the answer, and with the connection if something is left to read."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._kept:
+                self._release(connection)
+            else:
+                connection.close()
+
+
+class Pool:
+    """The connections to one server; for all threads.
+
+    Args:
+        origin: its URL; what follows the host is not looked at.
+        connections: kept open at most while they are idle.
+        authorities: file of the authorities whose certificates are trusted; needed for https.
+        proxied: whether to go by the proxy that the environment names, if any, as urllib.request would.
+    """
+
+    def __init__(self, origin: str, *, connections: int, authorities: str = "", proxied: bool = False) -> None:
+        parts = urlsplit(origin)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{origin!r} is no URL of an HTTP server")
+        self.host = parts.netloc.rpartition("@")[2]
+        """As the Host header names it."""
+        default = {"http": 80, "https": 443}[parts.scheme]
+        if parts.port == default:
+            self.host = self.host.rpartition(":")[0]
+        self._place = parts.hostname, parts.port or default
+        self._authorities = authorities if parts.scheme == "https" else ""
+        self._tls = parts.scheme == "https"
+        proxy = getproxies().get(parts.scheme, "") if proxied else ""
+        bypassed = proxy and (proxy_bypass(parts.hostname) or proxy_bypass(self.host))
+        self._proxy = "" if bypassed else proxy
+        self._idle: deque[_Connection] = deque()
+        self._connections = connections
+        weakref.finalize(self, _close_all, self._idle)
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None, *, timeout: float
+    ) -> Answer:
+        """Send a request, and return the answer once its head has come. Redirects are not followed.
+
+        Args:
+            method: HTTP's.
+            target: path and query, quoted.
+            headers: all but those that frame the message; Host is the pool's where it is not among them.
+            body: all of it.
+            timeout: seconds of silence.
+
+        Raises:
+            Broken: no answer came. The request may have arrived nevertheless.
+            ValueError: something in the head cannot be sent.
+        """
+        head = _head(method, target, self.host, headers, body)
+        while True:
+            connection = self._take(timeout)
+            kept, connection.kept = connection.kept, True
+            try:
+                connection.send(head, body)
+                return Answer(connection, self._release, bare=method == "HEAD")
+            except OSError as error:
+                connection.close()
+                if kept and method in _SAFE and not isinstance(error, TimeoutError):
+                    continue  # the server may have ended it while it was idle: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+                if isinstance(error, Broken):
+                    raise
+                raise Broken(f"{type(error).__name__}: {error}") from error
+            except BaseException:
+                connection.close()
+                raise
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        _close_all(self._idle)
+
+    def _take(self, timeout: float) -> _Connection:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return self._connect(timeout)
+            if connection.is_usable():
+                connection.set_timeout(timeout)
+                return connection
+            connection.close()
+
+    def _release(self, connection: _Connection) -> None:
+        self._idle.append(connection)
+        if len(self._idle) > self._connections:  # asked afterwards, as other threads do the same at once
+            with contextlib.suppress(IndexError):
+                self._idle.popleft().close()
+
+    def _connect(self, timeout: float) -> _Connection:
+        try:
+            made = self._made(min(CONNECT_TIMEOUT, timeout))
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: of a name that none can have
+            host, port = self._place
+            raise Broken(f"no connection to {host}:{port}: {type(error).__name__}: {error}") from error
+        connection = _Connection(made)
+        connection.set_timeout(timeout)
+        return connection
+
+    def _made(self, timeout: float) -> socket.socket:
+        host, port = self._place
+        proxy = urlsplit(self._proxy if "://" in self._proxy or not self._proxy else f"http://{self._proxy}")
+        place = (proxy.hostname or host, proxy.port or (80 if proxy.hostname else port))
+        maker = (
+            http.client.HTTPSConnection(*place, timeout=timeout, context=_context(self._authorities))
+            if self._tls
+            else http.client.HTTPConnection(*place, timeout=timeout)
+        )
+        if proxy.hostname:
+            maker.set_tunnel(host, port, _proxy_headers(proxy.username, proxy.password))
+        with contextlib.closing(maker):
+            maker.connect()
+            maker.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            made, maker.sock = maker.sock, None  # it is ours from here on
+        return made
+
+
+class _Connection:
+    """A socket, what was read of it, and whether it still is of use."""
+
+    def __init__(self, made: socket.socket) -> None:
+        self._socket = made
+        self._raw = _Raw(made)
+        self.file = BufferedReader(self._raw, _BUFFER)
+        self.kept = False
+        """Whether it has carried a request before."""
+        self._timeout = -1.0
+        self._poll = select.poll()
+        self._poll.register(made, select.POLLIN)
+
+    def set_timeout(self, seconds: float) -> None:
+        if seconds != self._timeout:
+            self._socket.settimeout(seconds)
+            self._timeout = seconds
+
+    def is_usable(self) -> bool:
+        """Whether the server has neither ended the connection nor said what nobody asked for."""
+        self._raw.silent = True
+        try:
+            return not (self._poll.poll(0) or self.file.peek(1))
+        finally:
+            self._raw.silent = False
+
+    def send(self, head: bytes, body: bytes | None) -> None:
+        """Send a request. A server may answer before it has read all of it, and end the connection; then that is read.
+
+        Raises: OSError.
+        """
+        try:
+            if body and len(body) > _AT_ONCE:
+                self._socket.sendall(head)
+                self._socket.sendall(body)
+            else:
+                self._socket.sendall(head + body if body else head)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            if not self._poll.poll(0):
+                raise
+
+    def lines(self) -> list[str]:
+        """Return the lines of a head: at once where all of it has come, as it mostly has.
+
+        Raises:
+            Broken: there is none.
+        """
+        there = self.file.peek(1)
+        end = there.find(b"\r\n\r\n")
+        if end > 0 and there.count(b"\n", 0, end) == there.count(b"\r\n", 0, end) == there.count(b"\r", 0, end):
+            found: list[bytes] = self.file.read(end + 4)[:end].split(b"\r\n")
+        else:
+            found = [self.line()]
+            while found[-1] and len(found) <= _LINES_MAX:
+                found.append(self.line())
+            if found.pop():
+                raise Broken("the head of the answer is too long")
+        if not found or len(found) > _LINES_MAX:
+            raise Broken("the head of the answer is empty, or too long")
+        return [line.decode("latin-1") for line in found]
+
+    def line(self) -> bytes:
+        """Return the next line, without its end.
+
+        Raises:
+            Broken: it has none.
+        """
+        line: bytes = self.file.readline(_LINE_MAX)
+        if not line.endswith(b"\n"):
+            if len(line) == _LINE_MAX:
+                raise Broken("a line of the answer is too long")
+            raise Broken("the connection ended within a line" if line else "the connection ended without an answer")
+        line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
+        if b"\r" in line:  # https://www.rfc-editor.org/rfc/rfc9112#section-2.2
+            raise Broken(f"a line break within a line: {line[:80]!r}")
+        return line
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.file.close()
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+
+class _Raw(RawIOBase):
+    """What comes from a socket."""
+
+    def __init__(self, made: socket.socket) -> None:
+        self._receive = made.recv_into
+        self.silent = False
+        """Whether to say that nothing has come, without a look."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        return None if self.silent else self._receive(buffer)
+
+
+def _close_all(connections: deque[_Connection]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+def _head(method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1"]
+    if "Host" not in headers:
+        lines.append(f"Host: {host}")
+    lines.append("Accept-Encoding: identity")
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body is not None or method in {"POST", "PUT", "PATCH"}:
+        lines.append(f"Content-Length: {len(body or b'')}")
+    head = "\r\n".join(lines)
+    if head.count("\n") + 1 != len(lines) or head.count("\r") + 1 != len(lines) or lines[0].count(" ") != 2:
+        raise ValueError(f"the head of {method} {target!r} has a line break or a space where none may be")
+    return head.encode("latin-1") + b"\r\n\r\n"
+
+
+def _status(line: str) -> tuple[int, str]:
+    version, _, rest = line.partition(" ")
+    code = rest.partition(" ")[0]
+    if not version.startswith("HTTP/1.") or len(code) != 3 or not code.isdecimal() or code < "100":
+        raise Broken(f"not HTTP: {line[:80]!r}")
+    return int(code), version
+
+
+def _proxy_headers(user: str | None, password: str | None) -> dict[str, str]:
+    if not user:
+        return {}
+    from base64 import b64encode  # only where a proxy asks who we are
+
+    pair = f"{unquote(user)}:{unquote(password or '')}"
+    return {"Proxy-Authorization": "Basic " + b64encode(pair.encode()).decode()}
+
+
+@cache
+def _context(authorities: str) -> ssl.SSLContext:
+    """One for all connections: to read the authorities takes some 20 ms."""
+    return ssl.create_default_context(cafile=os.fspath(authorities) or None)
