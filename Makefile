@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check format prove kills huge hot-key demo clean
+.PHONY: help setup test check format prove kills fanout-kills huge hot-key demo clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,10 @@ prove: $(READY) ## check the claim on the real code: every interleaving, faults 
 
 kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
 	$(BIN)/python -m tests.benchmarks.kills
+
+fanout-kills: $(READY) ## SIGKILL instances 20 times while they copy one huge object in parts, and count what is read again
+	$(BIN)/python -m pytest -q -m slow tests/functional/test_fanout_kills.py
+	$(BIN)/python -m tests.benchmarks.fanout_kills
 
 huge: $(READY) ## send 5 GiB through, and print both processes' peak memory
 	$(BIN)/python -m tests.benchmarks.huge

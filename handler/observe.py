@@ -75,7 +75,7 @@ def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) ->
 
 def _write(lines: Iterable[Mapping[str, object]]) -> None:
     """Log lines at once, as the logger would one by one, which takes ten times as long."""
-    if logger.log_level > logging.INFO:
+    if not logging.getLogger(logger.service).isEnabledFor(logging.INFO):
         return
     handler = cast("logging.StreamHandler[TextIO]", logger.registered_handler)
     text = "".join([json.dumps(line, separators=(",", ":"), default=str) + handler.terminator for line in lines])

@@ -1,8 +1,8 @@
 """Objects too large for one stream: cut into parts, copied side by side into part objects, then composed.
 
 Nothing is remembered but the parts themselves, under a staging prefix of the destination, named by the state of the
-object that they are of and by where they begin. So every step can be lost, repeated, or done by two at once: a part is
-put where none is, it may be as short as the time that is left asks for, whoever finds that they cover the whole
+object that they are of and by the bytes they have. So every step can be lost, repeated, or done by two at once: a part
+is put where none is, it may be as short as the time that is left asks for, whoever finds that they cover the whole
 composes them on the condition of the destination's generation, and composing consumes them. More than 32 are composed
 32 at a time first (https://cloud.google.com/storage/docs/composite-objects).
 
@@ -99,12 +99,13 @@ class Job:
             if not go_on():
                 return False
             span = Span(start, min(gap.stop, start + self.pace.length()))
-            start += self._copy_part(span, staged.get(self.plan.part(start), Replica()), storage_class)
+            self._copy_part(span, staged.get(self.plan.part(span), Replica()), storage_class)
+            start = span.stop
         return True
 
-    def _copy_part(self, span: Span, before: Replica, storage_class: str | None) -> int:
-        """Copy one part, and return how long it is; that is another's to say who was here first."""
-        name, stamp = self.plan.part(span.start), Stamp(storage_class=storage_class)
+    def _copy_part(self, span: Span, before: Replica, storage_class: str | None) -> None:
+        """Copy one part, unless another was first."""
+        name, stamp = self.plan.part(span), Stamp(storage_class=storage_class)
         with self.source.open(self.original.key, at=self.original, span=span) as body, self.pace.measured(span.size):
             reader = HashedReader(body, self.algorithm)
             try:
@@ -113,11 +114,8 @@ class Job:
                     checked = replace(stamp, metadata={_CHECK: reader.checksum})
                     self.destination.patch(name, checked, expect=part.generation)
             except Moved:
-                there = self.destination.head(name)
-                if not there.size:
+                if not self.destination.head(name).exists:
                     raise
-                return there.size
-        return span.size
 
     def compose(self, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
         """Join what covers the whole, and verify it.

@@ -104,13 +104,13 @@ class Plan:
         cut = [Span(max(gap.start, first), min(gap.stop, last)) for gap in gaps]
         return [gap for gap in cut if gap.start < gap.stop]
 
-    def part(self, start: int) -> str:
-        """The name of a part that begins there."""
-        return f"{self.prefix}{start:012x}"
+    def part(self, span: Span) -> str:
+        """The name of the part that has these bytes: whoever puts it again, and whenever, puts the same."""
+        return f"{self.prefix}{span.start:012x}-{span.size:x}"
 
     def union(self, parts: Sequence[Piece]) -> str:
-        """The name of what some parts are composed into, where there are more than 32."""
-        return f"{self.part(parts[0].start)}-{sum(part.size for part in parts):x}"
+        """The name of what some parts are composed into, where there are more than 32: that of one with their bytes."""
+        return self.part(Span(parts[0].start, parts[-1].start + parts[-1].size))
 
 
 class Piece(NamedTuple):

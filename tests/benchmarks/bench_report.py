@@ -308,6 +308,8 @@ def write(document: Document, folder: Path) -> None:
     (folder / "performance.md").write_text(markdown(results))
 
 
+_PROFILE = Path(__file__).with_name("profile.md")
+"""Where the time goes, written by hand."""
 _HEAD = """\
 # Performance
 
@@ -390,7 +392,7 @@ def markdown(results: Results) -> str:
     )
     lines = list(fan_out_cells(results))
     middle = _FAN_OUT.format(rate=options["worker_rate"] / 1e6, figures=_markdown(FAN_OUT_COLUMNS, lines))
-    return "\n".join([head, *([middle] if lines else []), foot])
+    return "\n".join([head, *([middle] if lines else []), _PROFILE.read_text(), foot])
 
 
 def _markdown(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -225,7 +225,7 @@ def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
         assert bounds[0].start == 0
         assert bounds[-1].stop == size
         assert all(left.stop == right.start for left, right in itertools.pairwise(bounds))
-        assert plan.part(0).startswith(STAGING)
+        assert plan.part(Span(0, 1)).startswith(STAGING)
 
 
 def test_a_part_travels_through_a_queue_unchanged() -> None:
