@@ -230,7 +230,7 @@ class S3Source:
 
 
 class _Body(Protocol):
-    """What is read of botocore's body, and of urllib3's."""
+    """What is read of botocore's body, and of `http.Answer`."""
 
     def read(self, amt: int | None = None, /) -> bytes: ...
     def close(self) -> None: ...

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import itertools
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import anycrc
 import pytest
 
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
-from handler.model import GIB, TIB, Part, Rule, Span
-from handler.parts import FAN, HUGE, LARGE, Parts
+from handler.model import ABSENT, GIB, TIB, Part, Replica, Rule, Span, Stamp
+from handler.parts import FAN, HUGE, LARGE, Job, Parts
 from handler.plan import SPAN, STAGING, Pace, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
 from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, original_of
@@ -106,6 +107,35 @@ def test_a_composition_that_is_not_its_parts_is_taken_back(threads: Executor, mo
     monkeypatch.undo()
     assert bench.run(again=True).actions == (Action.PUT,)
     assert bench.only_the_copy()
+
+
+def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One instance lists between another's put of a part and its checksum, and cuts shorter; a third one composes."""
+    source, destination = MemorySource(), MemoryDestination()
+    original = source.put("k", DATA, checksums={"CRC64NVME": crc64nvme(DATA)})
+
+    def job(length: int) -> Job:
+        parts = Parts(threads, large=100, huge=100, span=len(DATA), pace=Pace(lambda: 0.0, shortest=length))
+        return parts.job(source, destination, original, Part.of(original, RULE, "k"))
+
+    first, second, third = job(100), job(50), job(100)
+    unchecked: dict[str, Replica] = {}
+    patch = destination.patch
+
+    def listed_before(*args: Any, **how: Any) -> Replica:
+        if not unchecked:
+            unchecked.update(destination.list(first.plan.prefix))
+        return patch(*args, **how)
+
+    monkeypatch.setattr(destination, "patch", listed_before)
+    assert first.copy(Span(0, len(DATA)), {}, None, lambda: True)
+    found, gaps = third.cover(third.staged())
+    assert gaps == []
+    assert second.cover(unchecked) == ([], [Span(0, len(DATA))])
+    once = iter([True])
+    second.copy(Span(0, len(DATA)), unchecked, None, lambda: next(once, False))
+    third.compose(found, Stamp(), ABSENT)
+    assert destination.data("k") == DATA
 
 
 def test_what_time_ran_out_for_is_gone_on_with_by_the_next_delivery(threads: Executor) -> None:
