@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -263,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = _run_all(plan, workloads, options, Path(folder))
     document = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "command": f"python -m tests.benchmarks.bench {' '.join(arguments or sys.argv[1:])}".strip(),
+        "command": f"python -m tests.benchmarks.bench {shlex.join(arguments or sys.argv[1:])}".strip(),
         "machine": bench_machine.describe(),
         "versions": bench_machine.versions(),
         "options": {
