@@ -20,7 +20,7 @@ from local_emulator.gcs.sessions import Sessions
 from local_emulator.gcs.store import Store
 
 LOG = logging.getLogger("local_emulator.gcs")
-READ_BUFFER = 256 << 10
+READ_BUFFER = 32 << 10
 SHUTDOWN = 0.2
 
 

@@ -136,6 +136,7 @@ def _handle(s3: str, shim: Shim, size: int) -> dict[str, Any]:
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_S3": s3,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",  # the least that template.yaml allows: ten parts at once
         "STORAGE_EMULATOR_HOST": shim.url,
         "REPLICATION_RULES": json.dumps([rule]),
     }
