@@ -105,7 +105,7 @@ class S3Requests:
         if "VersionId" in request:
             target += f"?versionId={quote(request['VersionId'], safe='')}"
         asked = {name: request[field] for field, name in _ASKED.items() if field in request}
-        headers = self._signer.headers(method, bucket.host, target, asked, credentials)
+        headers = self._signer.headers(method, bucket.pool.host, target, asked, credentials)
         headers["User-Agent"] = _AGENT
         try:
             response = bucket.pool.request(method, target, headers, timeout=_TIMEOUT)
@@ -133,7 +133,6 @@ class _Bucket:
         authorities = environment.get("AWS_CA_BUNDLE") or str(Path(botocore.__file__).with_name("cacert.pem"))
         self.path = urlsplit(address).path
         self.pool = Pool(address, connections=connections, authorities=authorities)
-        self.host = self.pool.host
 
 
 def _credentials() -> Credentials | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from local_emulator.gcs.resources import Stored
 
 BLOCK = 1 << 20
-HELD = 64 << 10
+HELD = 320 << 10
 """Bytes of an upload gathered before they are written; there may be many uploads at once."""
 GRANULE = 256 << 10
 SYNC_EVERY = 64 << 20
@@ -189,7 +189,7 @@ class Writer:
         """Take some bytes; waits while the threads are behind."""
         self._held.append(data)
         self._held_size += len(data)
-        if self._held_size >= HELD + GRANULE:
+        if self._held_size >= HELD:
             await self._settle()
             self._hand_over(self._split(self.received % GRANULE))
 

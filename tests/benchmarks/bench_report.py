@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks import bench_plot
+from tests.benchmarks.bench_contestants import FLOOR, OURS, OURS_TWICE
 
-FLOOR, OURS, OURS_TWICE = "curl", "ours", "ours, 2 instances"
 MIB, GIB = 1 << 20, 1 << 30
 Document = Mapping[str, Any]
 

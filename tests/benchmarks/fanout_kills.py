@@ -27,6 +27,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from handler.model import Span
+from handler.plan import SPAN
 from tests.benchmarks import bench_contestants as contestants
 from tests.benchmarks.bench_fanout import THRESHOLD, message_queue
 from tests.benchmarks.bench_measure import Meter, Session
@@ -36,8 +37,6 @@ from tests.benchmarks.huge import Body
 from tests.benchmarks.shim import MIB, Shim
 
 KEY = "huge.bin"
-SPAN = 32 * MIB
-"""Bytes that one message asks for."""
 LATE = 2
 """Kills at most, besides those asked for, once all parts are there."""
 _CODE = re.compile(r'"outcome":"failed","code":"(\w+)"')
