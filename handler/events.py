@@ -8,7 +8,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-struc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -81,7 +81,7 @@ def parse(event: object) -> Batch:
 
 
 def _message(message: object) -> Delivery:
-    fields = message if isinstance(message, Mapping) else {}
+    fields = message if isinstance(message, dict) else {}
     body = fields.get("body")
     raw = body if isinstance(body, str) else _dump(body)
     receives = str(_dig(fields, "attributes", "ApproximateReceiveCount") or "")
@@ -209,7 +209,7 @@ def _task(task: object, index: int) -> Delivery:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html
     https://github.com/aws-powertools/powertools-lambda-python/pull/3572
     """
-    fields = task if isinstance(task, Mapping) else {}
+    fields = task if isinstance(task, dict) else {}
     id_ = fields.get("taskId")
     arn = fields.get("s3BucketArn")
     item = _change(
@@ -255,7 +255,7 @@ def _part(fields: Any) -> _Item:
 def _dig(value: object, *path: str) -> Any:
     """Follow keys down nested objects; None where one is missing or is no object."""
     for name in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return None
         value = value.get(name)
     return value

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from handler.errors import Refused
-from handler.model import TIB, Original, Replica, Rule, Stamp
+from handler.model import TIB, Headers, Original, Replica, Rule, Stamp
 
 PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
@@ -41,13 +41,12 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
         metadata[EXPIRES] = original.expires
     if rule.replicate_tags:
         metadata |= {TAG + name: value for name, value in original.tags.items()}
-    mapped = Stamp(
-        headers=original.headers._replace(content_encoding=_without_aws_chunked(original.headers.content_encoding)),
-        metadata=metadata,
-        custom_time=original.last_modified,
-        storage_class=rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*")),
-    )
-    return replace(mapped, metadata=metadata | _provenance(original, rule, mapped))
+    headers = original.headers
+    if headers.content_encoding is not None:
+        headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
+    storage_class = rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*"))
+    metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class))
+    return Stamp(headers=headers, metadata=metadata, custom_time=original.last_modified, storage_class=storage_class)
 
 
 def is_ours(replica: Replica, rule: Rule) -> bool:
@@ -90,22 +89,22 @@ def standing_check(original: Original, replica: Replica) -> str:
     return replica.stamp.metadata.get(CHECK) or ("both sides" if _agreed(original, replica) else "none")
 
 
-def _provenance(original: Original, rule: Rule, mapped: Stamp) -> dict[str, str]:
+def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
     fields = {
         "bucket": rule.source,
         "etag": original.etag,
         "size": str(original.size),
         "last-modified": _iso(original.last_modified),
-        "digest": _digest(mapped),
+        "digest": digest,
     }
     if original.version_id is not None:
         fields["version-id"] = original.version_id
     return {PROVENANCE + name: value for name, value in fields.items()}
 
 
-def _digest(stamp: Stamp) -> str:
+def _digest(headers: Headers, metadata: Mapping[str, str], storage_class: str | None) -> str:
     """A digest of the mapped attributes, so that one metadata read settles equality whatever a store normalises."""
-    canonical = json.dumps([stamp.headers, sorted(stamp.metadata.items()), stamp.storage_class])
+    canonical = json.dumps([headers, sorted(metadata.items()), storage_class])
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
@@ -127,9 +126,7 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
-def _without_aws_chunked(encoding: str | None) -> str | None:
+def _without_aws_chunked(encoding: str) -> str | None:
     """Content-Encoding less `aws-chunked`, which was of the upload to S3 and not of the object."""
-    if encoding is None:
-        return None
     kept = [token.strip() for token in encoding.split(",") if token.strip().lower() not in {"aws-chunked", ""}]
     return ", ".join(kept) or None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
-from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
+from handler.model import ABSENT, SMALL, Generation, Original, Part, Replica, Rule, Stamp
 from handler.parts import Parts, sweep
 from handler.plan import staging_of
-from handler.ports import Composer, Destination, Reader, Source
+from handler.ports import Announced, Announcer, Composer, Destination, Reader, Source
 from handler.transfer import check_of
 
 DRY_RUN = "dry run: would "
@@ -122,6 +122,7 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
     key: str,
     *,
     guess_absent: bool = False,
+    announced: int | None = None,
     again: bool = False,
     part: Part | None = None,
     go_on: Callable[[], bool] = lambda: True,
@@ -137,6 +138,8 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         key: the source's key.
         guess_absent: begin as if the destination had been seen empty (design: the fast path). A wrong guess costs a
             refused write, never a wrong one.
+        announced: bytes the event says it has; with `guess_absent`, the destination is told of them as soon as S3 has
+            been asked. They are visible sooner then, for a little more work. None: not told.
         again: the event was delivered before, and may have left staged parts behind.
         part: one part of a large copy, which is all that is to be done; nothing once the object is in another state.
         go_on: asked before each turn; False when there is no time left for another.
@@ -147,7 +150,7 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
     """
     loop = _Loop(route, key, part, go_on, again=again)
     if guess_absent and not route.dry_run:
-        loop.try_absent()
+        loop.try_absent(announced)
     for _ in range(TURNS):
         if not go_on():
             raise Unavailable(f"no time is left to make {key!r} equal", code="OutOfTime")
@@ -175,23 +178,34 @@ class _Loop:
         self.again = again
         self.lost = False
 
-    def try_absent(self) -> None:
+    def try_absent(self, announced: int | None) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
-        self._try_at_once(Replica())
+        self._try_at_once(Replica(), announced)
 
-    def _try_at_once(self, replica: Replica) -> bool:
+    def _try_at_once(self, replica: Replica, announced: int | None = None) -> bool:
         """Put the object over `replica`, looked at and read by one GET; False where that was lost."""
         try:
-            with self.route.source.open(self.key) as body:
+            opening = self.route.source.open(self.key)
+            with self._announced(announced) as put, opening as body:
                 if body.size > SMALL:
                     return True
                 decision = decide(body.original, replica, self.route.rules)
                 if decision.action is Action.PUT:
-                    self.replica = self._put(body, decision.stamp, replica.generation)
+                    self.replica = self._put(body, decision.stamp, replica.generation, put)
         except (Moved, Refused):
             self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
             return False
         return True
+
+    @contextmanager
+    def _announced(self, size: int | None) -> Iterator[Announced | None]:
+        """Announce a put where nothing is, if that gains anything."""
+        destination = self.route.destination
+        if size is None or not isinstance(destination, Announcer):
+            yield None
+            return
+        with closing(destination.announce(self.name, size, expect=ABSENT)) as announced:
+            yield announced
 
     def turn(self) -> bool:
         """Look once and act on it; True where nothing is left to do, or nothing that is this loop's."""
@@ -293,10 +307,14 @@ class _Loop:
         self.bytes += original.size if replica else 0
         return replica or Replica()
 
-    def _put(self, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
+    def _put(self, body: Reader, stamp: Stamp, expect: Generation, announced: Announced | None = None) -> Replica:
         check = check_of(body.original)
         self.check = check.name if check else "none"
-        replica = self.route.destination.put(self.name, body, mapping.with_check(stamp, self.check), expect=expect)
+        stamp = mapping.with_check(stamp, self.check)
+        if announced:
+            replica = announced.put(body, stamp)
+        else:
+            replica = self.route.destination.put(self.name, body, stamp, expect=expect)
         self.actions.append(Action.PUT)
         self.bytes += body.size
         return replica

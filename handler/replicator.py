@@ -105,14 +105,14 @@ class Replicator:
             go_on: False when time is running out: what has not begun then is `Unavailable`.
         """
         if len(work) == 1:
-            return [self._one(work[0], go_on)]
+            return [self._one(work[0], go_on, alone=True)]
         return list(self._threads.map(partial(self._one, go_on=go_on), work))
 
     def allows(self, bucket: str) -> bool:
         """Whether the bucket is a source by any rule."""
         return bucket in self._rules
 
-    def _one(self, work: Work, go_on: Callable[[], bool]) -> Result:
+    def _one(self, work: Work, go_on: Callable[[], bool], *, alone: bool = False) -> Result:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         with _collected(errors):
@@ -122,6 +122,7 @@ class Replicator:
                         self._route(rules),
                         work.key,
                         guess_absent=work.guess_absent and name not in self._present,
+                        announced=work.size if alone else None,  # time counts then, and else processors
                         again=work.redelivered,
                         part=work.part,
                         go_on=go_on,

@@ -6,14 +6,17 @@ https://cloud.google.com/storage/docs/json_api/v1/objects
 from __future__ import annotations
 
 import base64
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 import google_crc32c
 
+from handler.adapters.gcs_announced import AnnouncedInsert, AnnouncedPut
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import of_response, translated
 from handler.adapters.gcs_resources import (
@@ -78,12 +81,31 @@ class GcsDestination:
         Raises:
             Refused: GCS has no room for such a name, size or metadata (design section 4), besides what it denies.
         """
+        return self._put(key, expect, body, stamp)
+
+    def announce(self, key: str, size: int, *, expect: Generation) -> AnnouncedPut:
+        """Send the head of the POST that a put of `size` bytes will be; see `Announcer`."""
+        insert = None
+        with suppress(Exception):  # what is wrong with it, the put itself will say
+            if size <= SMALL and not forbidden(key):
+                insert = AnnouncedInsert(self._client, self._insert_at(expect), size, self._patience())
+        return AnnouncedPut(partial(self._put, key, expect), insert)
+
+    def _put(
+        self, key: str, expect: Generation, body: Reader, stamp: Stamp, announced: AnnouncedInsert | None = None
+    ) -> Replica:
         require_storable(key, body.size, stamp)
         if body.size > SMALL:
             return self._put_in_chunks(key, body, stamp, expect)
         data = b"".join(pieces(body, SMALL))  # what the reader raises stays as it is
         md5 = body.original.md5 if body.size == body.original.size else None
-        return self._put_at_once(key, data, md5, stamp, expect)
+        crc32c = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+        # The checksums go along: GCS stores nothing that differs from what left S3.
+        resource = {"name": key, "crc32c": crc32c, **resource_of(stamp), **({"md5Hash": md5} if md5 else {})}
+        with translated(what := f"write {key!r}"):
+            answer = announced and announced.answer(resource, stamp.headers.content_type, data)
+            answer = answer or self._insert(what, resource, stamp.headers.content_type, data, expect)
+            return self._verified(replica_of(_success(answer, what).json()), key, len(data), crc32c)
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
         """Replace the metadata by one PATCH; a change of storage class is a rewrite within GCS; see `Destination`."""
@@ -134,17 +156,16 @@ class GcsDestination:
                     return found
                 page = self._call(what, "GET", f"{at}&pageToken={quote(token, safe='')}")
 
-    def _put_at_once(self, key: str, data: bytes, md5: str | None, stamp: Stamp, expect: Generation) -> Replica:
-        """One POST. The checksums go along: GCS stores nothing that differs from what left S3."""
-        crc32c = base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
-        resource = {"name": key, "crc32c": crc32c, **resource_of(stamp)}
-        if md5:
-            resource["md5Hash"] = md5
-        body, content_type = multipart(resource, stamp.headers.content_type, data)
-        at = f"/upload{self._objects}?uploadType=multipart&ifGenerationMatch={expect.number}"
-        with translated(what := f"write {key!r}"):
-            answer = self._ask(what, "POST", at, body, content_type)
-            return self._verified(replica_of(answer.json()), key, len(data), crc32c)
+    def _insert(
+        self, what: str, resource: Mapping[str, Any], content_type: str | None, data: bytes, expect: Generation
+    ) -> Answer:
+        boundary = os.urandom(16).hex()
+        body = multipart(resource, content_type, data, boundary)
+        kind = f"multipart/related; boundary={boundary}"
+        return self._ask(what, "POST", self._insert_at(expect), body, kind)
+
+    def _insert_at(self, expect: Generation) -> str:
+        return f"/upload{self._objects}?uploadType=multipart&ifGenerationMatch={expect.number}"
 
     def _put_in_chunks(self, key: str, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
         at = f"/upload{self._objects}?uploadType=resumable&ifGenerationMatch={expect.number}"
@@ -191,13 +212,17 @@ class GcsDestination:
     ) -> Answer:
         """Return GCS's answer if it is a success. All requests here read or carry conditions."""
         answer = self._client.request(method, path, body, content_type, left=self._patience(), sleep=self._sleep)
-        if not 200 <= answer.status < 300:
-            raise of_response(answer, what)
-        return answer
+        return _success(answer, what)
 
     def _patience(self) -> float:
         """Seconds for a call and its retries, within the time that is left."""
         return max(1.0, min(_LONGEST_RETRY, self._time_left()))
+
+
+def _success(answer: Answer, what: str) -> Answer:
+    if not 200 <= answer.status < 300:
+        raise of_response(answer, what)
+    return answer
 
 
 @contextmanager

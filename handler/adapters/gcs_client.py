@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from handler.adapters.gcs_errors import TRANSIENT, passing
-from handler.adapters.http import Answer, Broken, Pool
+from handler.adapters.http import Answer, Begun, Broken, Pool
 
 _AGENT = "cross-cloud-replicator"
 _TOKEN_TIMEOUT = 30.0
@@ -123,6 +123,11 @@ class Client:
             token = self._authorization(refused=token)
             answer = self._send(method, url, body, {"User-Agent": _AGENT, **headers, **token}, timeout)
         return answer
+
+    def begin(self, method: str, path: str, size: int, content_type: str, timeout: float) -> Begun:
+        """Send the head of a request whose body of `size` bytes is yet to come. Raises: as `send` does."""
+        headers = {"User-Agent": _AGENT, "Content-Type": content_type, **self._authorization()}
+        return self._base.begin(method, path, headers, awaited=size, timeout=timeout)
 
     def renew(self) -> None:
         """Get a token, whether or not there is one; what goes wrong is google-auth's exception."""

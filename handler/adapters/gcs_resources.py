@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/json_api/v1/objects
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -56,17 +55,25 @@ def encoded(resource: Mapping[str, Any]) -> bytes:
     return json.dumps(resource).encode()
 
 
-def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes) -> tuple[bytes, str]:
-    """Return the body of an upload that is one POST, and the body's own type.
+def multipart(
+    resource: Mapping[str, Any], content_type: str | None, data: bytes, boundary: str, *, lead: int = 0
+) -> bytes:
+    """Return the body of an upload that is one POST, of the type `multipart/related; boundary=<boundary>`.
 
     https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". The media's type must be the
     resource's, else GCS refuses both.
+
+    Args:
+        resource: in the JSON API's terms.
+        content_type: the media's.
+        data: the media.
+        boundary: so long and so random that no data has it.
+        lead: bytes that all before the media is to have; where it has less, spaces follow the resource.
     """
-    boundary = os.urandom(16).hex()  # so long that no data has it
-    head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
-    media = f"\r\n--{boundary}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n"
-    parts = (head.encode(), encoded(resource), media.encode(), data, f"\r\n--{boundary}--\r\n".encode())
-    return b"".join(parts), f"multipart/related; boundary={boundary}"
+    head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(resource)
+    media = f"\r\n--{boundary}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n".encode()
+    spaces = b" " * (lead - len(head) - len(media))
+    return b"".join((head, spaces, media, data, f"\r\n--{boundary}--\r\n".encode()))
 
 
 def resource_of(stamp: Stamp) -> dict[str, Any]:

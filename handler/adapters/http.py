@@ -250,29 +250,39 @@ class Pool:
             Broken: no answer came. The request may have arrived nevertheless.
             ValueError: something in the head cannot be sent.
         """
-        head = _head(method, target, self.host, headers, body)
-        while True:
-            connection = self._take(timeout)
-            kept, connection.kept = connection.kept, True
-            try:
-                connection.send(head, body)
-                return Answer(connection, self._release, bare=method == "HEAD")
-            except OSError as error:
-                connection.close()
-                if kept and method in _SAFE and not isinstance(error, TimeoutError):
-                    continue  # the server may have ended it while it was idle: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
-                if isinstance(error, Broken):
-                    raise
-                raise Broken(f"{type(error).__name__}: {error}") from error
-            except BaseException:
-                connection.close()
-                raise
+        return self.begin(method, target, headers, body, timeout=timeout).answer()
+
+    def begin(  # noqa: PLR0913 - all but one by keyword, as HTTP has so many
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        awaited: int | None = None,
+        timeout: float,
+    ) -> Begun:
+        """Send a request, and return at once: there is time for something else before the answer is waited for.
+
+        Args:
+            method: as `request` has it, as all others.
+            target: the same.
+            headers: the same.
+            body: the same.
+            awaited: bytes of a body that is not there yet. The head alone is sent, so that the server is ready then.
+            timeout: seconds of silence.
+
+        Raises: as `request` does.
+        """
+        size = awaited if body is None else len(body)
+        return Begun(self, method, _head(method, target, self.host, headers, size), body, timeout)
 
     def close(self) -> None:
         """Close the idle connections."""
         _close_all(self._idle)
 
-    def _take(self, timeout: float) -> _Connection:
+    def take(self, timeout: float) -> _Connection:
+        """Return a connection of which nobody else knows; `Begun` gives it back by `release`. Raises `Broken`."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -283,7 +293,8 @@ class Pool:
                 return connection
             connection.close()
 
-    def _release(self, connection: _Connection) -> None:
+    def release(self, connection: _Connection) -> None:
+        """Keep a connection for the next request."""
         self._idle.append(connection)
         if len(self._idle) > self._connections:  # asked afterwards, as other threads do the same at once
             with contextlib.suppress(IndexError):
@@ -315,6 +326,60 @@ class Pool:
             maker.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             made, maker.sock = maker.sock, None  # it is ours from here on
         return made
+
+
+class Begun:
+    """A request that has left, or its head alone; its answer is yet to be read. See `Pool.begin`."""
+
+    def __init__(self, pool: Pool, method: str, head: bytes, body: bytes | None, timeout: float) -> None:
+        self._pool, self._method, self._head, self._body, self._timeout = pool, method, head, body, timeout
+        self._send()
+
+    def answer(self, body: bytes | None = None) -> Answer:
+        """Return the answer once its head has come; to be asked for once.
+
+        Args:
+            body: what was awaited, if it was.
+
+        Raises: as `Pool.request` does.
+        """
+        while True:
+            try:
+                if body is not None:
+                    self._connection.send(body, None)
+                return Answer(self._connection, self._pool.release, bare=self._method == "HEAD")
+            except BaseException as error:  # noqa: BLE001 - all is raised again, but what sending it anew may mend
+                self._give_up(error)
+            self._send()
+
+    def close(self) -> None:
+        """Ask for no answer: what has left is half a request, or its answer is of no use any more."""
+        self._connection.close()
+
+    def _send(self) -> None:
+        while True:
+            self._connection = self._pool.take(self._timeout)
+            self._kept, self._connection.kept = self._connection.kept, True
+            try:
+                self._connection.send(self._head, self._body)
+            except BaseException as error:  # noqa: BLE001 - the same
+                self._give_up(error)
+            else:
+                return
+
+    def _give_up(self, error: BaseException) -> None:
+        """Close the connection, and raise what went wrong. Return where the request is to be sent once more.
+
+        The server may have ended a kept connection while it was idle: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+        """
+        self._connection.close()
+        if not isinstance(error, OSError):
+            raise error
+        if self._kept and self._method in _SAFE and not isinstance(error, TimeoutError):
+            return
+        if isinstance(error, Broken):
+            raise error
+        raise Broken(f"{type(error).__name__}: {error}") from error
 
 
 class _Connection:
@@ -421,14 +486,14 @@ def _close_all(connections: deque[_Connection]) -> None:
         connections.pop().close()
 
 
-def _head(method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+def _head(method: str, target: str, host: str, headers: Mapping[str, str], size: int | None) -> bytes:
     lines = [f"{method} {target} HTTP/1.1"]
     if "Host" not in headers:
         lines.append(f"Host: {host}")
     lines.append("Accept-Encoding: identity")
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    if body is not None or method in {"POST", "PUT", "PATCH"}:
-        lines.append(f"Content-Length: {len(body or b'')}")
+    if size is not None or method in {"POST", "PUT", "PATCH"}:
+        lines.append(f"Content-Length: {size or 0}")
     head = "\r\n".join(lines)
     if head.count("\n") + 1 != len(lines) or head.count("\r") + 1 != len(lines) or lines[0].count(" ") != 2:
         raise ValueError(f"the head of {method} {target!r} has a line break or a space where none may be")

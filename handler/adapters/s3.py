@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import replace
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import urllib3.exceptions
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from handler.adapters.s3_client import S3Requests
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import Headers, Original, Span
 from handler.transfer import CheckedReader
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-    from handler.adapters.s3_client import S3Requests
 
 RESUMES = 4
 """Times in a row that a broken read is taken up again without a byte having come."""
@@ -35,7 +35,6 @@ _ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _OF_PARTS = re.compile(r"(.+)-(\d+)")
 _ENCODED_WORD = re.compile(r"=\?[^?]+\?[bBqQ]\?[^?]*\?=")
-_BROKEN = (HTTPClientError, BotoCoreError, urllib3.exceptions.HTTPError, OSError)
 
 _REFUSED = {
     "AccessDenied": "SrcGetObjectNotPermitted",
@@ -104,23 +103,35 @@ class S3Source:
                 case 400 | 403:
                     raise self._explained(key, error) from error
             raise _translate(error, f"HEAD {key!r}") from error
-        except _BROKEN as error:
+        except _failures() as error:
             raise _translate(error, f"HEAD {key!r}") from error
         return self._original(key, answer)
 
+    def open(
+        self, key: str, *, at: Original | None = None, span: Span | None = None
+    ) -> AbstractContextManager[CheckedReader]:
+        """Read `key` in the state `at`, or as it is where `at` is None; see `Source`. S3 is asked at once."""
+        return self._opened(key, at, span, self._ask(key, at, span))
+
     @contextmanager
-    def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[CheckedReader]:
-        """Read `key` in the state `at`, or as it is where `at` is None; see `Source`."""
-        body, answer = self._get(key, at, span)
+    def _opened(
+        self, key: str, at: Original | None, span: Span | None, asked: Callable[[], Mapping[str, Any]]
+    ) -> Iterator[CheckedReader]:
+        answer = self._answered(key, asked)
+        body: _Body = answer["Body"]
         try:
             original = self._state(key, answer, at, span)
         except BaseException:
             body.close()
             raise
         whole = span or Span(0, original.size)
-        stream = _ResumingStream(body, whole, lambda rest: self._get(key, original, rest)[0], self._sleep)
+        stream = _ResumingStream(body, whole, lambda rest: self._again(key, original, rest), self._sleep)
         with closing(stream):
             yield CheckedReader(stream, original, span)
+
+    def _again(self, key: str, original: Original, rest: Span) -> _Body:
+        body: _Body = self._answered(key, self._ask(key, original, rest))["Body"]
+        return body
 
     def _state(self, key: str, answer: Mapping[str, Any], at: Original | None, span: Span | None) -> Original:
         """The state that a GET reads, which is to be `at` where that is given."""
@@ -131,17 +142,23 @@ class S3Source:
             raise Moved(f"{key!r} is another state by now")
         return self._with_part_size(at or now) if span is None else now
 
-    def _get(self, key: str, at: Original | None, span: Span | None) -> tuple[_Body, Mapping[str, Any]]:
+    def _ask(self, key: str, at: Original | None, span: Span | None) -> Callable[[], Mapping[str, Any]]:
+        """Send a GET, and return what waits for the answer."""
         request: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "ChecksumMode": "ENABLED"}
         if at is not None:
             request |= {"IfMatch": f'"{at.etag}"', **_version(at)}
         if span is not None:
             request["Range"] = f"bytes={span.start}-{span.stop - 1}"
+        if isinstance(self._client, S3Requests):
+            return self._client.ask_object(**request)
+        return partial(self._client.get_object, **request)
+
+    @staticmethod
+    def _answered(key: str, asked: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         try:
-            answer = self._client.get_object(**request)
-        except (ClientError, *_BROKEN) as error:
+            return asked()
+        except _failures() as error:
             raise _translate(error, f"GET {key!r}") from error
-        return answer["Body"], answer
 
     def _original(self, key: str, answer: Mapping[str, Any]) -> Original:
         """Read the state out of the answer to a HEAD or to a GET of the whole object."""
@@ -176,7 +193,7 @@ class S3Source:
         version: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
             answer = self._client.get_object_tagging(Bucket=self._bucket, Key=key, **version)
-        except (ClientError, *_BROKEN) as error:
+        except _failures() as error:
             raise _translate(error, f"tags of {key!r}") from error
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
@@ -200,7 +217,7 @@ class S3Source:
             part = self._client.head_object(
                 Bucket=self._bucket, Key=original.key, PartNumber=number, **_version(original)
             )
-        except (ClientError, *_BROKEN) as error:
+        except _failures() as error:
             raise _translate(error, f"HEAD part {number} of {original.key!r}") from error
         if part["ETag"].strip('"') != original.etag:
             return 0, 0
@@ -216,7 +233,7 @@ class S3Source:
             if _status(error) == 404:
                 raise Refused(f"there is no source bucket {self._bucket!r}", code="SrcBucketNotFound") from error
             raise _translate(error, f"HEAD bucket {self._bucket!r}") from error
-        except _BROKEN as error:
+        except _failures() as error:
             raise _translate(error, f"HEAD bucket {self._bucket!r}") from error
         self._bucket_seen.set()
 
@@ -224,7 +241,7 @@ class S3Source:
         """Ask again by GET, as the answer to a HEAD has no body to say why."""
         try:
             self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")["Body"].close()
-        except (ClientError, *_BROKEN) as reason:
+        except _failures() as reason:
             return _translate(reason, f"HEAD {key!r}")
         return _translate(error, f"HEAD {key!r}")
 
@@ -254,7 +271,7 @@ class _ResumingStream:
                     self._offset += len(data)
                     return data
                 failure: Exception = EOFError(f"ended at byte {self._offset} of {self._stop}")
-            except _BROKEN as error:
+            except _failures() as error:
                 if _is_mismatch(error):
                     raise _translate(error, "body") from error
                 failure = error
@@ -267,6 +284,14 @@ class _ResumingStream:
 
     def close(self) -> None:
         self._body.close()
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What is raised where S3 denies, or a connection breaks. urllib3, 40 ms of a cold start, comes only with boto3."""
+    failures: tuple[type[Exception], ...] = (ClientError, HTTPClientError, BotoCoreError, OSError)
+    if "urllib3.exceptions" in sys.modules:
+        failures += (sys.modules["urllib3.exceptions"].HTTPError,)
+    return failures
 
 
 def _translate(error: Exception, what: str) -> ReplicationError:

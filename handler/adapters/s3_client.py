@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import botocore
 
-from handler.adapters.http import Answer, Broken, Pool
+from handler.adapters.http import Answer, Begun, Broken, Pool
 from handler.adapters.s3_address import address_of
 from handler.adapters.s3_answer import answer_of, final_error
 from handler.adapters.s3_signature import Credentials, Signer
@@ -52,7 +52,7 @@ class S3Requests:
 
     def head_object(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's."""
-        if (response := self._send("HEAD", request)) is not None:
+        if (response := self._answer(self._begin("HEAD", request), request)) is not None:
             answer = answer_of(response, 200)
             error = final_error("HeadObject", response)
             if answer is not None:
@@ -63,7 +63,15 @@ class S3Requests:
 
     def get_object(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's. The body is raw: no Content-Encoding is ever undone, and no checksum of it is verified."""
-        if (response := self._send("GET", request)) is not None:
+        return self.ask_object(**request)()
+
+    def ask_object(self, **request: Any) -> Callable[[], Mapping[str, Any]]:
+        """Ask as `get_object` does, and return what waits for the answer: there is time for something else before."""
+        begun = self._begin("GET", request)
+        return lambda: self._got(begun, request)
+
+    def _got(self, begun: Begun | None, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if (response := self._answer(begun, request)) is not None:
             answer = answer_of(response, 206 if "Range" in request else 200)
             if answer is not None:
                 if not answer["ContentLength"]:
@@ -76,7 +84,7 @@ class S3Requests:
 
     def head_bucket(self, **request: Any) -> object:
         """See boto3's."""
-        response = self._send("HEAD", request) if request.keys() == {"Bucket"} else None
+        response = self._answer(self._begin("HEAD", request), request) if request.keys() == {"Bucket"} else None
         if response is not None:
             response.drain()
             if response.status == 200:
@@ -93,7 +101,7 @@ class S3Requests:
             if bucket is not None:
                 bucket.pool.close()
 
-    def _send(self, method: str, request: Mapping[str, Any]) -> Answer | None:
+    def _begin(self, method: str, request: Mapping[str, Any]) -> Begun | None:
         """Ask S3; None where it must be left to boto3."""
         bucket = self._bucket(request["Bucket"])
         if bucket is None or not request.keys() <= _KNOWN or request.get("Key") == "":
@@ -108,10 +116,17 @@ class S3Requests:
         headers = self._signer.headers(method, bucket.pool.host, target, asked, credentials)
         headers["User-Agent"] = _AGENT
         try:
-            response = bucket.pool.request(method, target, headers, timeout=_TIMEOUT)
+            return bucket.pool.begin(method, target, headers, timeout=_TIMEOUT)
         except Broken:
             return None
-        if response.status == 301:
+
+    def _answer(self, begun: Begun | None, request: Mapping[str, Any]) -> Answer | None:
+        """Return what S3 says; None where it must be left to boto3."""
+        try:
+            response = begun.answer() if begun else None
+        except Broken:
+            return None
+        if response is not None and response.status == 301:
             self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers
         return response
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, quote_plus
@@ -28,6 +29,8 @@ ABSENT = {"gsutil": "it speaks to GCS over TLS only, and the local server speaks
 """Peers that cannot take part."""
 Item = tuple[str, int]
 """Key and size."""
+Event = Callable[[], None]
+"""One that has come, as text: to call it is to copy what it tells of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,8 @@ class Contestant(Protocol):
     def copy(self, task: Task) -> None:
         """Copy everything. Raises `Failed`."""
 
-    def events(self, task: Task) -> AbstractContextManager[Callable[[Item], None]]:
-        """Be ready for events: return what copies a single object."""
+    def events(self, task: Task) -> AbstractContextManager[Callable[[Item], Event]]:
+        """Be ready for events: return what makes the event of a single object."""
 
 
 def environment() -> dict[str, str]:
@@ -97,17 +100,17 @@ class Ours:
             session = self._session(task, number)
             with suppress(IndexError):
                 while True:
-                    _invoke(session, batches.popleft())
+                    _invoke(session, json.dumps(sqs_event(batches.popleft())))
             session.end()
 
         with ThreadPoolExecutor(self.instances) as threads:
             list(threads.map(instance, range(self.instances)))
 
     @contextmanager
-    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+    def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
         """Hand it single events."""
         session = self._session(task)
-        yield lambda item: _invoke(session, [item])
+        yield lambda item: partial(_invoke, session, json.dumps(sqs_event([item])))
         session.end()
 
     def _session(self, task: Task, number: int = 0) -> Session:
@@ -157,8 +160,8 @@ def notification(key: str, size: int) -> str:
     return json.dumps({"Records": [record]})
 
 
-def _invoke(session: Session, items: Sequence[Item]) -> None:
-    answer = json.loads(session.tell(json.dumps(sqs_event(items))))
+def _invoke(session: Session, event: str) -> None:
+    answer = json.loads(session.tell(event))
     if answer != {"batchItemFailures": []}:
         raise Failed(f"the handler answered {answer}: {session.last_words()}")
 
@@ -182,10 +185,10 @@ class Script:
         session.end()
 
     @contextmanager
-    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+    def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
         """Hand it single keys."""
         session = self._session(task)
-        yield lambda item: _told(session, item)
+        yield lambda item: partial(_told, session, json.dumps([item]))
         session.end()
 
     def _session(self, task: Task) -> Session:
@@ -200,8 +203,8 @@ class Script:
         return Session(task.meter, command, variables, task.scratch / "errors")
 
 
-def _told(session: Session, item: Item) -> None:
-    session.tell(json.dumps([item]))
+def _told(session: Session, items: str) -> None:
+    session.tell(items)
 
 
 @dataclass(frozen=True)
@@ -228,9 +231,9 @@ class Program:
             list(threads.map(lambda item: self._one(task, item), task.items))
 
     @contextmanager
-    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+    def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
         """Run it for each event."""
-        yield lambda item: self._one(task, item)
+        yield lambda item: partial(self._one, task, item)
 
     def _one(self, task: Task, item: Item) -> None:
         task.meter.run(self.of_object(task, item[0]), self.variables(task))
@@ -268,9 +271,9 @@ class Curl:
             task.meter.run([*_CURL, "-Z", "--parallel-max", str(task.concurrency), "-K", str(config)])
 
     @contextmanager
-    def events(self, task: Task) -> Iterator[Callable[[Item], None]]:
+    def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
         """Run the pipe for each event."""
-        yield lambda item: self._pipe(task, item[0])
+        yield lambda item: partial(self._pipe, task, item[0])
 
     def _pipe(self, task: Task, key: str) -> None:
         get = task.meter.start([*_CURL, _get(task, key)], stdout=subprocess.PIPE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,10 @@ from google.cloud import storage
 
 from handler.adapters.folder import FolderDestination
 from handler.adapters.folder_names import STATE, aside_path, natural_path
-from handler.ports import Composer, Destination
+from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs_client import connect
+from handler.model import Generation, Replica, Stamp
+from handler.ports import Composer, Destination, Reader
 from tests.fakes import MemoryDestination
 
 
@@ -71,8 +74,16 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
     )
 
 
+class _Announcing(GcsDestination):
+    """Announces everything that it puts."""
+
+    def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
+        with closing(self.announce(key, body.size, expect=expect)) as announced:
+            return announced.put(body, stamp)
+
+
 @contextmanager
-def _shim(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
+def _shim(request: pytest.FixtureRequest, _folder: Path, kind: type[GcsDestination] = GcsDestination) -> Iterator[Rig]:
     server = request.getfixturevalue("gcs_server")
     name = f"contract-{uuid.uuid4().hex}"
     blobs = Path(server.folder) / ".gcs" / "blobs"
@@ -83,7 +94,7 @@ def _shim(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
         left = {str(path) for path in set(blobs.glob("*/*")) - before}
         return left if len(left) > len(list(client.list_blobs(name))) else set()
 
-    yield from _gcs(server.url, name, litter)
+    yield from _gcs(server.url, name, litter, kind)
 
 
 @contextmanager
@@ -96,15 +107,12 @@ def _live(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
     yield from _gcs(None, request.config.getoption("--gcs-bucket"))
 
 
-def _open_gcs(url: str | None, bucket: str) -> Composer:
+def _open_gcs(url: str | None, bucket: str, kind: type[GcsDestination]) -> Composer:
     """Open a bucket, from any process."""
-    from handler.adapters.gcs import GcsDestination  # for these rigs only
-    from handler.adapters.gcs_client import connect
-
     with pytest.MonkeyPatch.context() as patch:
         if url is not None:
             patch.setenv("STORAGE_EMULATOR_HOST", url)
-        return GcsDestination(connect(), bucket, sleep=lambda _seconds: None)
+        return kind(connect(), bucket, sleep=lambda _seconds: None)
 
 
 def _independent(url: str | None) -> storage.Client:
@@ -114,7 +122,12 @@ def _independent(url: str | None) -> storage.Client:
     return storage.Client(project="-", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
 
 
-def _gcs(url: str | None, name: str, litter: Callable[[storage.Client], set[str]] = lambda _: set()) -> Iterator[Rig]:
+def _gcs(
+    url: str | None,
+    name: str,
+    litter: Callable[[storage.Client], set[str]] = lambda _: set(),
+    kind: type[GcsDestination] = GcsDestination,
+) -> Iterator[Rig]:
     client = _independent(url)
     bucket = client.bucket(name) if url is None else client.create_bucket(name)
     for blob in client.list_blobs(name):
@@ -128,13 +141,13 @@ def _gcs(url: str | None, name: str, litter: Callable[[storage.Client], set[str]
             answer.raise_for_status()
             return bytes(answer.raw.read(decode_content=False))
 
-    destination = _open_gcs(url, name)
+    destination = _open_gcs(url, name, kind)
     yield Rig(
         destination=destination,
         read=read,
         foreign=lambda key, data: bucket.blob(key).upload_from_string(data, "text/plain"),
         litter=partial(litter, client),
-        opener=partial(_open_gcs, url, name),
+        opener=partial(_open_gcs, url, name, kind),
         composer=destination,
         forbidden=frozenset({".", "..", "line\nbreak", "carriage\rreturn", ".well-known/acme-challenge/token"}),
     )
@@ -145,6 +158,7 @@ RIGS: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractContextManage
     "memory": _memory,
     "folder": _folder,
     "gcs-shim": _shim,
+    "gcs-shim-announced": partial(_shim, kind=_Announcing),
     "gcs-url": _server,
     "gcs-bucket": _live,
 }

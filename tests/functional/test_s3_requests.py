@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from handler.adapters import s3_client as module
 from handler.adapters.http import Broken
-from handler.adapters.s3 import S3Source
+from handler.adapters.s3 import S3Source, _failures
 from handler.adapters.s3_answer import _ANSWERED
 from handler.adapters.s3_client import S3Requests
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
@@ -173,6 +173,17 @@ def test_an_answer_that_is_not_plainly_s3s_is_left_to_boto3(
     server.answers.extend([answer("200 OK", odd), HELLO])
     assert getattr(client, f"{method}_object")(Bucket="b01", Key="k")["ContentLength"] == 5
     assert [request.by_boto3 for request in server.requests] == [False, True]
+
+
+def test_s3_is_asked_before_the_answer_is_awaited(server: Scripted, source: S3Source) -> None:
+    server.answers.extend([HELLO, HELLO])
+    first, second = source.open("a"), source.open("b")
+    with second as body:
+        assert body.read() == b"hello"
+    assert {request.target for request in server.requests} >= {"/b01/b"}
+    with first as body:
+        assert body.read() == b"hello"
+    assert sorted((request.connection, request.target) for request in server.requests) == [(1, "/b01/a"), (2, "/b01/b")]
 
 
 def test_an_encoded_body_is_handed_on_as_it_is(server: Scripted, source: S3Source) -> None:
@@ -603,10 +614,8 @@ def test_of_a_real_server_both_say_the_same(s3: S3Client, s3_url: str, versioned
 
 def test_the_body_breaks_in_no_other_way_than_is_known() -> None:
     """`_ResumingStream` takes up what our own raises, and boto3's, which is urllib3's."""
-    from handler.adapters.s3 import _BROKEN
-
-    assert issubclass(Broken, _BROKEN)
-    assert HTTPError in _BROKEN
+    assert issubclass(Broken, _failures())
+    assert HTTPError in _failures()
 
 
 LOOK = """
@@ -617,7 +626,8 @@ source = service._source("b01", False)
 assert source.head("k").size == 5
 with source.open("k") as body:
     assert body.read() == b"hello"
-print(sorted(name for name in ("boto3", "botocore.session", "botocore.auth", "botocore.client") if name in sys.modules))
+slow = ("boto3", "botocore.session", "botocore.auth", "botocore.client", "urllib3")
+print(sorted(name for name in slow if name in sys.modules))
 """
 
 

@@ -131,7 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         wire, upstream = self.wires[self.server.server_address[1]]  # type: ignore[index] # an IPv4 address
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        length = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:  # it was given up
+            self.close_connection = True
+            return
         request = Request(
             method=self.command, path=self.path, headers=CaseInsensitiveDict(self.headers.items()), body=body
         )

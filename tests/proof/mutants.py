@@ -63,8 +63,8 @@ MUTANTS = (
     Mutant("acknowledges without the last look", "        return self._is_handed_over()\n", "        return True\n"),
     Mutant(
         "acknowledges the fast path without the last look",
-        "        loop.try_absent()\n",
-        "        loop.try_absent()\n"
+        "        loop.try_absent(announced)\n",
+        "        loop.try_absent(announced)\n"
         "        if loop.actions:\n"
         "            loop.decision = Decision(Action.NOTHING, '', route.rules[0])\n"
         "            return loop.outcome()\n",
