@@ -6,7 +6,6 @@ https://cloud.google.com/storage/docs/json_api/v1/objects
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from handler.adapters.gcs_errors import of_response, translated
 from handler.adapters.gcs_resources import (
     HEADERS,
     LISTED,
+    boundary,
     encoded,
     forbidden,
     multipart,
@@ -159,9 +159,8 @@ class GcsDestination:
     def _insert(
         self, what: str, resource: Mapping[str, Any], content_type: str | None, data: bytes, expect: Generation
     ) -> Answer:
-        boundary = os.urandom(16).hex()
-        body = multipart(resource, content_type, data, boundary)
-        kind = f"multipart/related; boundary={boundary}"
+        body = multipart(resource, content_type, data, mark := boundary())
+        kind = f"multipart/related; boundary={mark}"
         return self._ask(what, "POST", self._insert_at(expect), body, kind)
 
     def _insert_at(self, expect: Generation) -> str:

@@ -5,13 +5,12 @@ The size of the whole body is told first, so the resource is followed by as many
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import TRANSIENT
-from handler.adapters.gcs_resources import multipart
+from handler.adapters.gcs_resources import boundary, multipart
 from handler.adapters.http import Answer, Begun, Broken
 from handler.model import KIB, Replica, Stamp
 from handler.ports import Reader
@@ -58,7 +57,7 @@ class AnnouncedInsert:
     """
 
     def __init__(self, client: Client, path: str, size: int, timeout: float) -> None:
-        self._boundary = os.urandom(16).hex()
+        self._boundary = boundary()
         self._size = len(self._body({}, None, b"")) + size
         kind = f"multipart/related; boundary={self._boundary}"
         self._begun: Begun | None = client.begin("POST", path, self._size, kind, timeout)

@@ -6,6 +6,7 @@ Google's own client spends some 2 ms of CPU on a request, and takes a tenth of a
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import random
 import threading
@@ -94,7 +95,7 @@ class Client:
         ends = time.monotonic() + left
         headers = {"Content-Type": content_type} if body is not None else {}
         for tried in itertools.count():
-            timeout = max(1.0, ends - time.monotonic())
+            timeout = max(1.0, math.ceil(ends - time.monotonic()))  # mostly the same, which costs a socket no call
             failure: Exception | None = None
             try:
                 answer = self.send(method, path, body, headers, timeout)

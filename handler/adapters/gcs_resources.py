@@ -6,6 +6,7 @@ https://cloud.google.com/storage/docs/json_api/v1/objects
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -55,10 +56,13 @@ def encoded(resource: Mapping[str, Any]) -> bytes:
     return json.dumps(resource).encode()
 
 
-def multipart(
-    resource: Mapping[str, Any], content_type: str | None, data: bytes, boundary: str, *, lead: int = 0
-) -> bytes:
-    """Return the body of an upload that is one POST, of the type `multipart/related; boundary=<boundary>`.
+def boundary() -> str:
+    """Return one so long and random that no data has it. No secret, so the kernel need not be asked for it."""
+    return f"{random.getrandbits(128):032x}"
+
+
+def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes, mark: str, *, lead: int = 0) -> bytes:
+    """Return the body of an upload that is one POST, of the type `multipart/related; boundary=<mark>`.
 
     https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". The media's type must be the
     resource's, else GCS refuses both.
@@ -67,13 +71,13 @@ def multipart(
         resource: in the JSON API's terms.
         content_type: the media's.
         data: the media.
-        boundary: so long and so random that no data has it.
+        mark: as `boundary` makes it.
         lead: bytes that all before the media is to have; where it has less, spaces follow the resource.
     """
-    head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(resource)
-    media = f"\r\n--{boundary}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n".encode()
+    head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(resource)
+    media = f"\r\n--{mark}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n".encode()
     spaces = b" " * (lead - len(head) - len(media))
-    return b"".join((head, spaces, media, data, f"\r\n--{boundary}--\r\n".encode()))
+    return b"".join((head, spaces, media, data, f"\r\n--{mark}--\r\n".encode()))
 
 
 def resource_of(stamp: Stamp) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Signer:
     def __init__(self, region: str, *, clock: Callable[[], float] = time.time) -> None:
         self._region = region
         self._clock = clock
-        self._derived: tuple[str, str, bytes] = ("", "", b"")
+        self._derived: tuple[str, str, hmac.HMAC | None] = ("", "", None)
 
     def headers(
         self, method: str, host: str, target: str, headers: Mapping[str, str], credentials: Credentials
@@ -58,19 +58,24 @@ class Signer:
         canonical = f"{method}\n{path}\n{query}\n{lines}\n\n{listed}\n{_EMPTY}"
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.digest(self._key(credentials.secret_key, stamp[:8]), text.encode(), "sha256").hex()
+        signing = self._key(credentials.secret_key, stamp[:8]).copy()
+        signing.update(text.encode())
         signed["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-            f"SignedHeaders={listed}, Signature={signature}"
+            f"SignedHeaders={listed}, Signature={signing.hexdigest()}"
         )
         return signed
 
-    def _key(self, secret: str, day: str) -> bytes:
-        """The key of a day, derived once."""
-        known_secret, known_day, key = self._derived
-        if (secret, day) != (known_secret, known_day):
+    def _key(self, secret: str, day: str) -> hmac.HMAC:
+        """What signs with the key of a day, to be copied; derived once.
+
+        Not by `hmac.digest`, which lets other threads run meanwhile: to be let on again takes longer than to sign.
+        """
+        known_secret, known_day, signing = self._derived
+        if signing is None or (secret, day) != (known_secret, known_day):
             key = f"AWS4{secret}".encode()
             for step in (day, self._region, "s3", "aws4_request"):
                 key = hmac.digest(key, step.encode(), "sha256")
-            self._derived = secret, day, key
-        return key
+            signing = hmac.new(key, digestmod="sha256")
+            self._derived = secret, day, signing
+        return signing
