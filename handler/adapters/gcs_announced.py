@@ -11,7 +11,8 @@ from typing import Any
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import TRANSIENT
 from handler.adapters.gcs_resources import boundary, multipart
-from handler.adapters.http import Answer, Begun, Broken
+from handler.adapters.http import Answer, Begun
+from handler.adapters.http_connection import Broken
 from handler.model import KIB, Replica, Stamp
 from handler.ports import Reader
 

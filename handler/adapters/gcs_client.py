@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 import certifi
 
 from handler.adapters.gcs_errors import TRANSIENT, passing
-from handler.adapters.http import Answer, Begun, Broken, Pool
+from handler.adapters.http import Answer, Begun, Pool
+from handler.adapters.http_connection import Broken
 
 _AGENT = "cross-cloud-replicator"
 _TOKEN_TIMEOUT = 30.0

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from handler.adapters.http import Answer, Broken
+from handler.adapters.http import Answer
+from handler.adapters.http_connection import Broken
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})

@@ -11,41 +11,33 @@ import contextlib
 import http.client
 import json
 import os
-import select
 import socket
 import ssl
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from io import BufferedReader, RawIOBase
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from handler.adapters.http_connection import Broken, Connection
+
 CONNECT_TIMEOUT = 5.0
-_LINE_MAX, _LINES_MAX = 65536, 200
 _BLANK = " \t"
 _HEX = b"0123456789abcdefABCDEF"
 _DIGITS_MAX = 15
 """Of a number of bytes; with more it is none."""
-_BUFFER = 65536
-_AT_ONCE = 65536
-"""Bytes of a body up to which it leaves with its head."""
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAINED = 65536
 """Bytes of an answer's rest that are worth reading to keep its connection."""
 
 
-class Broken(OSError):
-    """No answer came, or not all of it: the connection could not be made, broke, fell silent, or spoke no HTTP."""
-
-
 class Answer:
     """What a server said: its head, and a body that is yet to be read. Its connection is kept once that is done."""
 
-    def __init__(self, connection: _Connection, release: Callable[[_Connection], None], *, bare: bool) -> None:
-        self._connection: _Connection | None = connection
+    def __init__(self, connection: Connection, release: Callable[[Connection], None], *, bare: bool) -> None:
+        self._connection: Connection | None = connection
         self._release = release
         self.status = 100
         while 100 <= self.status < 200:
@@ -156,7 +148,7 @@ class Answer:
         self._left = left - len(piece)
         return piece
 
-    def _next_chunk(self, connection: _Connection) -> bool:
+    def _next_chunk(self, connection: Connection) -> bool:
         """Read how long the next chunk is; False where it was the last."""
         if self._begun and connection.file.read(2) != b"\r\n":
             raise Broken("a chunk is not as long as it said")
@@ -230,7 +222,7 @@ class Pool:
         proxy = getproxies().get(parts.scheme, "") if proxied else ""
         bypassed = proxy and (proxy_bypass(parts.hostname) or proxy_bypass(self.host))
         self._proxy = "" if bypassed else proxy
-        self._idle: deque[_Connection] = deque()
+        self._idle: deque[Connection] = deque()
         self._connections = connections
         weakref.finalize(self, _close_all, self._idle)
 
@@ -281,7 +273,7 @@ class Pool:
         """Close the idle connections."""
         _close_all(self._idle)
 
-    def take(self, timeout: float) -> _Connection:
+    def take(self, timeout: float) -> Connection:
         """Return a connection of which nobody else knows; `Begun` gives it back by `release`. Raises `Broken`."""
         while True:
             try:
@@ -293,20 +285,20 @@ class Pool:
                 return connection
             connection.close()
 
-    def release(self, connection: _Connection) -> None:
+    def release(self, connection: Connection) -> None:
         """Keep a connection for the next request."""
         self._idle.append(connection)
         if len(self._idle) > self._connections:  # asked afterwards, as other threads do the same at once
             with contextlib.suppress(IndexError):
                 self._idle.popleft().close()
 
-    def _connect(self, timeout: float) -> _Connection:
+    def _connect(self, timeout: float) -> Connection:
         try:
             made = self._made(min(CONNECT_TIMEOUT, timeout))
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: of a name that none can have
             host, port = self._place
             raise Broken(f"no connection to {host}:{port}: {type(error).__name__}: {error}") from error
-        connection = _Connection(made)
+        connection = Connection(made)
         connection.set_timeout(timeout)
         return connection
 
@@ -382,106 +374,7 @@ class Begun:
         raise Broken(f"{type(error).__name__}: {error}") from error
 
 
-class _Connection:
-    """A socket, what was read of it, and whether it still is of use."""
-
-    def __init__(self, made: socket.socket) -> None:
-        self._socket = made
-        self._raw = _Raw(made)
-        self.file = BufferedReader(self._raw, _BUFFER)
-        self.kept = False
-        """Whether it has carried a request before."""
-        self._timeout = -1.0
-        self._poll = select.poll()
-        self._poll.register(made, select.POLLIN)
-
-    def set_timeout(self, seconds: float) -> None:
-        if seconds != self._timeout:
-            self._socket.settimeout(seconds)
-            self._timeout = seconds
-
-    def is_usable(self) -> bool:
-        """Whether the server has neither ended the connection nor said what nobody asked for."""
-        self._raw.silent = True
-        try:
-            return not (self._poll.poll(0) or self.file.peek(1))
-        finally:
-            self._raw.silent = False
-
-    def send(self, head: bytes, body: bytes | None) -> None:
-        """Send a request. A server may answer before it has read all of it, and end the connection; then that is read.
-
-        Raises: OSError.
-        """
-        try:
-            if body and len(body) > _AT_ONCE:
-                self._socket.sendall(head)
-                self._socket.sendall(body)
-            else:
-                self._socket.sendall(head + body if body else head)
-        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
-            if not self._poll.poll(0):
-                raise
-
-    def lines(self) -> list[str]:
-        """Return the lines of a head: at once where all of it has come, as it mostly has.
-
-        Raises:
-            Broken: there is none.
-        """
-        there = self.file.peek(1)
-        end = there.find(b"\r\n\r\n")
-        if end > 0 and there.count(b"\n", 0, end) == there.count(b"\r\n", 0, end) == there.count(b"\r", 0, end):
-            found: list[bytes] = self.file.read(end + 4)[:end].split(b"\r\n")
-        else:
-            found = [self.line()]
-            while found[-1] and len(found) <= _LINES_MAX:
-                found.append(self.line())
-            if found.pop():
-                raise Broken("the head of the answer is too long")
-        if not found or len(found) > _LINES_MAX:
-            raise Broken("the head of the answer is empty, or too long")
-        return [line.decode("latin-1") for line in found]
-
-    def line(self) -> bytes:
-        """Return the next line, without its end.
-
-        Raises:
-            Broken: it has none.
-        """
-        line: bytes = self.file.readline(_LINE_MAX)
-        if not line.endswith(b"\n"):
-            if len(line) == _LINE_MAX:
-                raise Broken("a line of the answer is too long")
-            raise Broken("the connection ended within a line" if line else "the connection ended without an answer")
-        line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-        if b"\r" in line:  # https://www.rfc-editor.org/rfc/rfc9112#section-2.2
-            raise Broken(f"a line break within a line: {line[:80]!r}")
-        return line
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.file.close()
-        with contextlib.suppress(OSError):
-            self._socket.close()
-
-
-class _Raw(RawIOBase):
-    """What comes from a socket."""
-
-    def __init__(self, made: socket.socket) -> None:
-        self._receive = made.recv_into
-        self.silent = False
-        """Whether to say that nothing has come, without a look."""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        return None if self.silent else self._receive(buffer)
-
-
-def _close_all(connections: deque[_Connection]) -> None:
+def _close_all(connections: deque[Connection]) -> None:
     while connections:
         connections.pop().close()
 

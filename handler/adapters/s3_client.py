@@ -17,7 +17,8 @@ from urllib.parse import quote, urlsplit
 
 import botocore
 
-from handler.adapters.http import Answer, Begun, Broken, Pool
+from handler.adapters.http import Answer, Begun, Pool
+from handler.adapters.http_connection import Broken
 from handler.adapters.s3_address import address_of
 from handler.adapters.s3_answer import answer_of, final_error
 from handler.adapters.s3_signature import Credentials, Signer

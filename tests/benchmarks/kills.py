@@ -1,8 +1,9 @@
 """SIGKILL of the handler, the GCS shim or both while objects are uploaded: `python -m tests.benchmarks.kills`.
 
 Each round puts new versions of a few small objects and of a large one (or deletes some), has a handler process of its
-own replicate them, and kills at a random moment. Whatever is visible then, by the GCS API and in the folder, must be
-one of the versions ever put, byte for byte; and delivering the round's events once more must make every copy equal.
+own replicate them, in one batch or one by one, and kills at a random moment. Whatever is visible then, by the GCS API
+and in the folder, must be one of the versions ever put, byte for byte; and delivering the round's events once more must
+make every copy equal.
 Only rounds in which an invocation was under way at the kill are counted. S3 is moto, which lives.
 """
 
@@ -23,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -61,8 +62,8 @@ def environment(s3: str, shim: str) -> dict[str, str]:
     }
 
 
-def invoke(settings: Mapping[str, str], event: dict[str, Any], said: Connection) -> None:
-    """Be the function: say when it begins, and what it answers."""
+def invoke(settings: Mapping[str, str], batches: Sequence[dict[str, Any]], said: Connection) -> None:
+    """Be the function: say when it begins, and all failures that it answers with."""
     from handler import app  # loaded by the fork server, once for all
     from local_emulator.context import Context
 
@@ -71,15 +72,16 @@ def invoke(settings: Mapping[str, str], event: dict[str, Any], said: Connection)
         os.dup2(nowhere.fileno(), sys.stdout.fileno())  # its log lines
     app._service()  # the cold start is not what is to be hit
     said.send("begins")
-    said.send(app.lambda_handler(event, Context(deadline=time.monotonic() + LIMIT)))
+    answers = [app.lambda_handler(batch, Context(deadline=time.monotonic() + LIMIT)) for batch in batches]
+    said.send([failure for answer in answers for failure in answer["batchItemFailures"]])
 
 
 class Invocation:
-    """One call of the function, in a process of its own."""
+    """One call of the function after the other, in a process of their own."""
 
-    def __init__(self, settings: Mapping[str, str], event: dict[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, str], batches: Sequence[dict[str, Any]]) -> None:
         self._hears, said = _PROCESSES.Pipe(duplex=False)
-        self._process = _PROCESSES.Process(target=invoke, args=(settings, event, said), daemon=True)
+        self._process = _PROCESSES.Process(target=invoke, args=(settings, batches, said), daemon=True)
         self._process.start()
         said.close()
         self._hear()
@@ -140,7 +142,7 @@ class Rounds:
         """Learn how long an invocation takes that nobody kills."""
         seconds = []
         for _ in range(3):
-            invocation = Invocation(self._settings, _event(self._change(), receives=1))
+            invocation = Invocation(self._settings, [_batch(self._change())])
             invocation.end()
             seconds.append(invocation.seconds)
         self._usual = median(seconds)
@@ -148,7 +150,8 @@ class Rounds:
     def round(self, victim: str) -> None:
         """Change, replicate, kill, look, deliver once more, and compare."""
         changes = self._change()
-        invocation = Invocation(self._settings, _event(changes, receives=1))
+        apart = [_batch({key: event}) for key, event in changes.items()]
+        invocation = Invocation(self._settings, self._chance.choice(([_batch(changes)], apart)))
         time.sleep(self._chance.uniform(0, 0.9 * self._usual))
         under_way = invocation.under_way
         if victim in {"handler", "both"}:
@@ -215,8 +218,8 @@ class Rounds:
             self._say_wrong(f"{key} is {where} as nothing that was ever put")
 
     def _redeliver(self, changes: Mapping[str, str]) -> None:
-        answer = Invocation(self._settings, _event(changes, receives=2)).end()
-        if answer != {"batchItemFailures": []}:
+        answer = Invocation(self._settings, [_batch(changes, receives=2)]).end()
+        if answer != []:
             self._say_wrong(f"redelivery answered {answer}")
         wanted = {key: digest for key, digest in self._now.items() if digest}
         if (seen := self._look_by_api()) != wanted:
@@ -240,7 +243,7 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _event(changes: Mapping[str, str], receives: int) -> dict[str, Any]:
+def _batch(changes: Mapping[str, str], receives: int = 1) -> dict[str, Any]:
     """Return a batch of one message for each change."""
     messages = []
     for number, (key, event) in enumerate(changes.items()):

@@ -13,12 +13,13 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 from google.auth import exceptions as auth
 
-from handler.adapters import http as ours
+from handler.adapters import http_connection
 from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_client import Client, connect
 from handler.adapters.gcs_errors import of_response, translate, translated
 from handler.adapters.gcs_session import ResumableSession
-from handler.adapters.http import Answer, Broken
+from handler.adapters.http import Answer
+from handler.adapters.http_connection import Broken, Connection
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 from handler.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import reader
@@ -65,7 +66,7 @@ def answer(status: int, body: bytes) -> Answer:
     near, far = socket.socketpair()
     with far:
         far.sendall(b"HTTP/1.1 %d Told\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
-    made = Answer(ours._Connection(near), ours._Connection.close, bare=False)
+    made = Answer(Connection(near), Connection.close, bare=False)
     assert made.data == (b"" if status == 304 else body)
     return made
 
@@ -115,7 +116,7 @@ def test_no_exception_that_the_libraries_have_escapes_the_table() -> None:
     """Whatever a later version adds to these modules is translated too."""
     kinds = [
         kind
-        for module in (auth, ours, http.client, socket, ssl)
+        for module in (auth, http_connection, http.client, socket, ssl)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Exception)
     ]

@@ -34,7 +34,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.adapters import http as module
-from handler.adapters.http import Answer, Broken, Pool
+from handler.adapters.http import Answer, Pool
+from handler.adapters.http_connection import Broken, Connection
 from tests.functional.scripted import HANG_UP, Scripted, answer, scripted
 
 SOON, LONG = 0.05, 10.0
@@ -50,10 +51,10 @@ UNSAFE = METHODS[2:]
 
 
 @contextmanager
-def told(*parts: bytes, method: str = "GET", more: bool = False) -> Iterator[tuple[Answer, list[module._Connection]]]:
+def told(*parts: bytes, method: str = "GET", more: bool = False) -> Iterator[tuple[Answer, list[Connection]]]:
     """What is made of them, each coming by itself, and the connections that may be kept. `more` might come after."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection, kept = module._Connection(near), list[module._Connection]()
+    connection, kept = Connection(near), list[Connection]()
     connection.set_timeout(LONG)
     with far, closing(connection):
         sender = threading.Thread(target=_send_all, args=(far, parts, more))
@@ -557,7 +558,7 @@ def ask(pool: Pool, method: str = "GET", body: bytes | None = None, *, timeout: 
     return answer
 
 
-def idle(pool: Pool) -> list[module._Connection]:
+def idle(pool: Pool) -> list[Connection]:
     return list(pool._idle)
 
 
@@ -687,8 +688,8 @@ def test_requests_at_once_take_one_each_and_no_more_are_kept_than_may_be(limit: 
 def test_connections_that_are_given_back_at_once_are_not_more_than_may_be() -> None:
     started, met = threading.Barrier(2), threading.Barrier(2)
 
-    class Together(deque[module._Connection]):
-        def append(self, connection: module._Connection, /) -> None:
+    class Together(deque[Connection]):
+        def append(self, connection: Connection, /) -> None:
             met.wait(LONG)
             super().append(connection)
 

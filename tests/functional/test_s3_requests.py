@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
 from handler.adapters import s3_client as module
-from handler.adapters.http import Broken
+from handler.adapters.http_connection import Broken
 from handler.adapters.s3 import S3Source, _failures
 from handler.adapters.s3_answer import _ANSWERED
 from handler.adapters.s3_client import S3Requests
