@@ -31,7 +31,10 @@ LOOKS = 3
 """Times that a look is begun anew as the object changed between its requests."""
 
 _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
-_ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
+_ALGORITHMS = tuple(
+    (f"Checksum{name}", name) for name in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
+)
+"""As an answer names them, and as we do."""
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _OF_PARTS = re.compile(r"(.+)-(\d+)")
 _ENCODED_WORD = re.compile(r"=\?[^?]+\?[bBqQ]\?[^?]*\?=")
@@ -328,13 +331,13 @@ def _checksums(etag: str, answer: Mapping[str, Any]) -> dict[str, str]:
     """The checksums of all the bytes. A multipart upload's is one only where S3 says so."""
     if "-" in etag and answer.get("ChecksumType") != "FULL_OBJECT":
         return {}
-    found = {name: answer[f"Checksum{name}"] for name in _ALGORITHMS if f"Checksum{name}" in answer}
+    found = {name: answer[field] for field, name in _ALGORITHMS if field in answer}
     return {name: value for name, value in found.items() if not _OF_PARTS.fullmatch(value)}
 
 
 def _composites(etag: str, answer: Mapping[str, Any]) -> dict[str, str]:
     """The checksums of the parts' checksums: `<base64>-<parts>`, and the ETag, `<hex>-<parts>`."""
-    found = {name: _OF_PARTS.fullmatch(answer.get(f"Checksum{name}", "")) for name in _ALGORITHMS}
+    found = {name: _OF_PARTS.fullmatch(answer.get(field, "")) for field, name in _ALGORITHMS}
     composites = {name: match[1] for name, match in found.items() if match}
     match = _OF_PARTS.fullmatch(etag)
     if match and _MD5.fullmatch(match[1]) and _is_plain(answer):

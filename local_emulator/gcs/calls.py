@@ -136,7 +136,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(data)
-        json.dumps(value, ensure_ascii=False).encode()
+        if b"\\u" in data or b"\xed" in data:  # nothing else can make half a character
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise errors.GcsError(400, "parseError", "Parse Error") from error
     if not isinstance(value, dict):

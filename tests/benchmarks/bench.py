@@ -70,7 +70,10 @@ class Heat:
 def heats(
     profiles: Sequence[Profile], workloads: Sequence[Workload], names: Sequence[str], options: Options
 ) -> Iterator[Heat]:
-    """Yield all runs in their order: of each kind of work round by round, another contestant first in each."""
+    """Yield all runs in their order: of each kind of work round by round.
+
+    Another contestant is first in each, and every second is backwards, so that nobody always comes after the same one.
+    """
     for workload in workloads:
         if workload.name == FAN_OUT.name:
             profile = slower(PROFILES["lambda"], options.rate)
@@ -79,7 +82,8 @@ def heats(
             continue
         for profile in profiles:
             for number in range(options.runs + 1):
-                turned = [*names[number % len(names) :], *names[: number % len(names)]]
+                step = -1 if number % 2 else 1
+                turned = [names[(number + step * place) % len(names)] for place in range(len(names))]
                 apart = {OURS_TWICE} if workload.name in {EVENT.name, LARGE.name} else set()  # it would be the same
                 apart |= {"rclone copy"} if workload.name == EVENT.name else set()  # of one object it is copyto
                 yield from (Heat(profile, workload, name, number) for name in turned if name not in apart)

@@ -15,9 +15,11 @@ def main() -> None:
     from local_emulator.context import Context
 
     print("READY", file=answers, flush=True)
+    context = Context()
     for line in sys.stdin:
-        answer = app.lambda_handler(json.loads(line), Context())
+        answer = app.lambda_handler(json.loads(line), context)
         print("DONE", json.dumps(answer), file=answers, flush=True)
+        context = Context()  # the next event's: to make it is Lambda's work, and no part of ours
 
 
 if __name__ == "__main__":
