@@ -248,11 +248,11 @@ def goals(results: Results) -> list[Goal]:
     found = [Goal("requests of a small new object", event.per_object if event else None, 3)]
     for profile in ("us-east", "ocean"):
         row, sides = ours("event", profile), results.document["profiles"].get(profile)
-        ideal = sides["s3"] + sides["gcs"] + event.wall if sides and event else None
+        ideal = sides["s3"] + sides["gcs"] / 2 + event.wall if sides and event else None  # GCS has it before we know
         over = row.wall / ideal if row and ideal else None
         found += [
             _times_better(f"{profile}: event to visible, best peer = 1", results.versus_best(row, "wall")),
-            Goal(f"{profile}: event to visible, two round trips and lan's time = 1", over, 1.15, unit="x"),
+            Goal(f"{profile}: event to visible, what the network takes and lan's time = 1", over, 1.15, unit="x"),
         ]
     for profile in ("lan", "us-east", "ocean"):
         both = [results.versus_best(results.get("small", profile, name), "wall") for name in (OURS, OURS_TWICE)]
