@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
-from handler.model import ABSENT, SMALL, Generation, Original, Part, Replica, Rule, Stamp
+from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
 from handler.parts import Parts, sweep
 from handler.plan import staging_of
 from handler.ports import Announced, Announcer, Composer, Destination, Reader, Source
@@ -186,7 +186,7 @@ class _Loop:
         """Put the object over `replica`, looked at and read by one GET; False where that was lost."""
         try:
             opening = self.route.source.open(self.key)
-            with self._announced(announced) as put, opening as body:
+            with self._announced(announced, replica.generation) as put, opening as body:
                 if body.size > SMALL:
                     return True
                 decision = decide(body.original, replica, self.route.rules)
@@ -198,13 +198,13 @@ class _Loop:
         return True
 
     @contextmanager
-    def _announced(self, size: int | None) -> Iterator[Announced | None]:
-        """Announce a put where nothing is, if that gains anything."""
+    def _announced(self, size: int | None, expect: Generation) -> Iterator[Announced | None]:
+        """Announce a put, if its size is told and that gains anything."""
         destination = self.route.destination
         if size is None or not isinstance(destination, Announcer):
             yield None
             return
-        with closing(destination.announce(self.name, size, expect=ABSENT)) as announced:
+        with closing(destination.announce(self.name, size, expect=expect)) as announced:
             yield announced
 
     def turn(self) -> bool:

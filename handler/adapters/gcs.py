@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import google_crc32c
 
-from handler.adapters.gcs_announced import AnnouncedInsert, AnnouncedPut
+from handler.adapters.gcs_announced import AnnouncedPut
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import of_response, translated
 from handler.adapters.gcs_resources import (
@@ -85,14 +85,14 @@ class GcsDestination:
 
     def announce(self, key: str, size: int, *, expect: Generation) -> AnnouncedPut:
         """Send the head of the POST that a put of `size` bytes will be; see `Announcer`."""
-        insert = None
-        with suppress(Exception):  # what is wrong with it, the put itself will say
-            if size <= SMALL and not forbidden(key):
-                insert = AnnouncedInsert(self._client, self._insert_at(expect), size, self._patience())
-        return AnnouncedPut(partial(self._put, key, expect), insert)
+        announced = AnnouncedPut(partial(self._put, key, expect), size)
+        if size <= SMALL and not forbidden(key):
+            with suppress(Exception):  # what is wrong with it, the put itself will say
+                announced.tell(self._client, self._insert_at(expect), self._patience())
+        return announced
 
     def _put(
-        self, key: str, expect: Generation, body: Reader, stamp: Stamp, announced: AnnouncedInsert | None = None
+        self, key: str, expect: Generation, body: Reader, stamp: Stamp, announced: AnnouncedPut | None = None
     ) -> Replica:
         require_storable(key, body.size, stamp)
         if body.size > SMALL:
@@ -159,8 +159,7 @@ class GcsDestination:
     def _insert(
         self, what: str, resource: Mapping[str, Any], content_type: str | None, data: bytes, expect: Generation
     ) -> Answer:
-        body = multipart(resource, content_type, data, mark := boundary())
-        kind = f"multipart/related; boundary={mark}"
+        body, kind = multipart(resource, content_type, data, boundary())
         return self._ask(what, "POST", self._insert_at(expect), body, kind)
 
     def _insert_at(self, expect: Generation) -> str:

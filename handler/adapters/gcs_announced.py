@@ -25,53 +25,34 @@ class AnnouncedPut:
     """See `handler.ports.Announced`.
 
     Args:
-        put: puts a body with this insert, or by another where this one comes to nothing.
-        insert: None where GCS could not be told.
+        put: puts a body by `answer`, or by an ordinary insert where that comes to nothing.
+        size: bytes of the media.
     """
 
-    def __init__(
-        self, put: Callable[[Reader, Stamp, AnnouncedInsert | None], Replica], insert: AnnouncedInsert | None
-    ) -> None:
+    def __init__(self, put: Callable[[Reader, Stamp, AnnouncedPut], Replica], size: int) -> None:
         self._put = put
-        self._insert = insert
+        self._boundary = boundary()
+        empty, self._kind = self._body({}, None, b"")
+        self._size = len(empty) + size
+        self._begun: Begun | None = None
+
+    def tell(self, client: Client, path: str, timeout: float) -> None:
+        """Send the head of the insert. Raises: as `Client.send` does; then nothing was told."""
+        self._begun = client.begin("POST", path, self._size, self._kind, timeout)
 
     def put(self, body: Reader, stamp: Stamp) -> Replica:
         """Store the reader's bytes; see `Destination.put`."""
-        return self._put(body, stamp, self._insert)
-
-    def close(self) -> None:
-        """Put nothing, if nothing was put: GCS drops what has no body."""
-        if self._insert:
-            self._insert.close()
-
-
-class AnnouncedInsert:
-    """The request; its body is yet to come.
-
-    Args:
-        client: sends it.
-        path: with the query.
-        size: bytes of the media.
-        timeout: seconds of silence.
-
-    Raises: as `Client.send` does.
-    """
-
-    def __init__(self, client: Client, path: str, size: int, timeout: float) -> None:
-        self._boundary = boundary()
-        self._size = len(self._body({}, None, b"")) + size
-        kind = f"multipart/related; boundary={self._boundary}"
-        self._begun: Begun | None = client.begin("POST", path, self._size, kind, timeout)
+        return self._put(body, stamp, self)
 
     def answer(self, resource: Mapping[str, Any], content_type: str | None, data: bytes) -> Answer | None:
         """Return what GCS says to the whole of it; None where it is to be sent anew.
 
-        That is where the size is not the one that was told, or another try may help. Raises nothing.
+        That is where GCS was not told, the size is another one, or another try may help. Raises nothing.
         """
         begun, self._begun = self._begun, None
-        body = self._body(resource, content_type, data)
         if begun is None:
             return None
+        body, _ = self._body(resource, content_type, data)
         if len(body) != self._size:
             begun.close()
             return None
@@ -83,10 +64,10 @@ class AnnouncedInsert:
         return None if answer.status in _ANEW else answer
 
     def close(self) -> None:
-        """Give it up, if it was not sent."""
+        """Put nothing, if nothing was put: GCS drops what has no body."""
         if self._begun is not None:
             self._begun.close()
             self._begun = None
 
-    def _body(self, resource: Mapping[str, Any], content_type: str | None, data: bytes) -> bytes:
+    def _body(self, resource: Mapping[str, Any], content_type: str | None, data: bytes) -> tuple[bytes, str]:
         return multipart(resource, content_type, data, self._boundary, lead=LEAD)

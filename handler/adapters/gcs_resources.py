@@ -61,8 +61,10 @@ def boundary() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes, mark: str, *, lead: int = 0) -> bytes:
-    """Return the body of an upload that is one POST, of the type `multipart/related; boundary=<mark>`.
+def multipart(
+    resource: Mapping[str, Any], content_type: str | None, data: bytes, mark: str, *, lead: int = 0
+) -> tuple[bytes, str]:
+    """Return the body of an upload that is one POST, and the body's own type.
 
     https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". The media's type must be the
     resource's, else GCS refuses both.
@@ -77,7 +79,8 @@ def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes
     head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(resource)
     media = f"\r\n--{mark}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n".encode()
     spaces = b" " * (lead - len(head) - len(media))
-    return b"".join((head, spaces, media, data, f"\r\n--{mark}--\r\n".encode()))
+    body = b"".join((head, spaces, media, data, f"\r\n--{mark}--\r\n".encode()))
+    return body, f"multipart/related; boundary={mark}"
 
 
 def resource_of(stamp: Stamp) -> dict[str, Any]:

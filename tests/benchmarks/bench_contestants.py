@@ -188,7 +188,7 @@ class Script:
     def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
         """Hand it single keys."""
         session = self._session(task)
-        yield lambda item: partial(_told, session, json.dumps([item]))
+        yield lambda item: partial(_tell, session, json.dumps([item]))
         session.end()
 
     def _session(self, task: Task) -> Session:
@@ -203,7 +203,7 @@ class Script:
         return Session(task.meter, command, variables, task.scratch / "errors")
 
 
-def _told(session: Session, items: str) -> None:
+def _tell(session: Session, items: str) -> None:
     session.tell(items)
 
 

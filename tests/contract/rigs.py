@@ -74,7 +74,7 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
     )
 
 
-class _Announcing(GcsDestination):
+class Announcing(GcsDestination):
     """Announces everything that it puts."""
 
     def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
@@ -158,7 +158,7 @@ RIGS: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractContextManage
     "memory": _memory,
     "folder": _folder,
     "gcs-shim": _shim,
-    "gcs-shim-announced": partial(_shim, kind=_Announcing),
+    "gcs-shim-announced": partial(_shim, kind=Announcing),
     "gcs-url": _server,
     "gcs-bucket": _live,
 }

@@ -120,10 +120,21 @@ def left() -> list[float]:
 
 
 @pytest.fixture
+def gcs_kind() -> type[GcsDestination]:
+    """The adapter's class, or one that puts in another way."""
+    return GcsDestination
+
+
+@pytest.fixture
 def gcs(
-    wire: Wire, gcs_bucket: Bucket, slept: Slept, left: list[float], monkeypatch: pytest.MonkeyPatch
+    wire: Wire,
+    gcs_bucket: Bucket,
+    slept: Slept,
+    left: list[float],
+    gcs_kind: type[GcsDestination],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[GcsDestination]:
     """The adapter, which waits for nothing."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
     with closing(connect()) as client:
-        yield GcsDestination(client, gcs_bucket.name, time_left=lambda: left[0], sleep=slept)
+        yield gcs_kind(client, gcs_bucket.name, time_left=lambda: left[0], sleep=slept)
