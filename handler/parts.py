@@ -252,13 +252,22 @@ class Parts:
             self._send([work.at(index) for index in missing])
             return None
 
+        failures: list[Exception] = []
+
         def copy(task: tuple[int, Span]) -> int | None:
-            return None if job.copy(task[1], staged, stamp.storage_class, go_on) else task[0]
+            index, gap = task
+            try:
+                return None if job.copy(gap, staged, stamp.storage_class, lambda: not failures and go_on()) else index
+            except Exception as error:  # noqa: BLE001 - raised below, once no other is under way
+                failures.append(error)
+                return index
 
         mine = [(index, gap) for index in missing if work.index in {None, index} for gap in missing[index]]
         if len(mine) == 1:  # a span that is this invocation's only one is to have more than one stream
             mine = [(index, share) for index, gap in mine for share in _shares(gap)]
         late = {index for index in self._threads.map(copy, mine) if index is not None}
+        if failures:
+            raise failures[0]
         if late and self._send:
             self._send([work.at(index) for index in sorted(late)])
             return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,21 +23,64 @@ RATE = MIB
 SIZE = 120 * MIB
 DEADLINE = 20.0
 
+Result = TypeVar("Result")
+
 
 class Clock:
-    """Seconds that pass by waiting; who waits together waits once."""
+    """Seconds that pass once all threads that are at work wait: to the moment for which the first of them waits."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._lock = threading.Lock()
+        self._seen = threading.local()
+        self._waiting: list[float] = []
+        self._working = 0
+        self._change = threading.Condition()
 
     def __call__(self) -> float:
+        self._seen.now = self.now
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        until = self.now + seconds
-        with self._lock:
-            self.now = max(self.now, until)
+        until = self._seen.now + seconds
+        with self._change:
+            self._waiting.append(until)
+            self._pass()
+            self._change.wait_for(lambda: self.now >= until)
+
+    def work(self, more: int) -> None:
+        """Let so many more threads be at work, or fewer."""
+        with self._change:
+            self._working += more
+            self._pass()
+
+    def _pass(self) -> None:
+        if self._waiting and len(self._waiting) >= self._working:
+            self.now = max(self.now, min(self._waiting))
+            self._waiting = [until for until in self._waiting if until > self.now]
+            self._change.notify_all()
+
+
+class Workers(ThreadPoolExecutor):
+    """Threads by which a clock goes, however unevenly the machine lets them run."""
+
+    def __init__(self, count: int, clock: Clock) -> None:
+        super().__init__(count)
+        self._count, self._clock = count, clock
+
+    def map(
+        self, fn: Callable[..., Result], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[Result]:
+        tasks = list(zip(*iterables, strict=True))
+        left = iter(range(len(tasks) - 1, -1, -1))
+        self._clock.work(min(self._count, len(tasks)))
+
+        def one(task: Sequence[Any]) -> Result:
+            try:
+                return fn(*task)
+            finally:
+                self._clock.work(-1 if next(left) < self._count else 0)
+
+        return super().map(one, tasks, timeout=timeout, chunksize=chunksize)
 
 
 class Meter(TokenBucket):
@@ -62,7 +107,7 @@ class Desk:
         self.invocations = 0
         self._cold, self._queue = cold, queue
         self._end = 0.0
-        self._threads = ThreadPoolExecutor(4)
+        self._threads = Workers(4, self.clock)
         self._start()
 
     def _start(self) -> None:

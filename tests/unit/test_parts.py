@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
-from handler.model import ABSENT, GIB, TIB, Part, Replica, Rule, Span, Stamp
+from handler.model import ABSENT, GIB, TIB, Original, Part, Replica, Rule, Span, Stamp
 from handler.parts import FAN, HUGE, LARGE, Job, Parts
 from handler.plan import SPAN, STAGING, Pace, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
@@ -150,6 +151,30 @@ def test_what_time_ran_out_for_is_gone_on_with_by_the_next_delivery(threads: Exe
     assert bench.run(again=True).actions == (Action.PUT,)
     assert bench.source.requests["GET"] - gets == 13 - staged, "a part that was there was read again"
     assert bench.only_the_copy()
+
+
+def test_no_copy_outlives_the_invocation_in_which_another_failed(threads: Executor) -> None:
+    """It would put a part when nobody looks for it any more."""
+    under_way, over = threading.Event(), threading.Event()
+    outlived = []
+
+    class Uneven(MemorySource):
+        def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Any:
+            if span == Span(100, 200):
+                under_way.set()
+                outlived.append(over.wait(0.1))
+            elif span == Span(0, 100):
+                assert under_way.wait(10)
+                raise Unavailable("no more", code="OutOfTime")
+            return super().open(key, at=at, span=span)
+
+    bench = Bench(threads)
+    bench.source = Uneven()
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run()
+    over.set()
+    assert outlived == [False]
 
 
 def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there(threads: Executor) -> None:
