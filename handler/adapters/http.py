@@ -31,6 +31,8 @@ _DIGITS_MAX = 15
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAINED = 65536
 """Bytes of an answer's rest that are worth reading to keep its connection."""
+_LONG = 1 << 20
+"""Bytes of a body from which on it is given up where it comes too slowly."""
 
 
 class Answer:
@@ -56,6 +58,8 @@ class Answer:
         self._left = self._length(bare=bare or self.status in {204, 304})
         if self._left == 0 and not self._chunked:
             self._end()
+        elif self._left is not None and self._left >= _LONG:
+            connection.watch(on=True)
 
     def _note(self, lines: Sequence[str]) -> None:
         name = ""
@@ -117,8 +121,9 @@ class Answer:
         if not self._left:
             self._end()
         elif not data or size is None:
+            why = "came too slowly, and was given up" if self._connection.is_too_slow() else "ended"
             self.close()
-            raise Broken(f"the answer ended {self._left} bytes early")
+            raise Broken(f"the answer {why} {self._left} bytes early")
         return data
 
     def _read_chunks(self, size: int | None) -> bytes:
@@ -191,6 +196,7 @@ class Answer:
     def _end(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            connection.watch(on=False)
             if self._kept:
                 self._release(connection)
             else:

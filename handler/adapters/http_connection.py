@@ -7,12 +7,16 @@ import select
 import socket
 import ssl
 from io import BufferedReader, RawIOBase
+from time import monotonic
 from typing import Any
 
 _LINE_MAX, _LINES_MAX = 65536, 200
 _BUFFER = 65536
 _AT_ONCE = 65536
 """Bytes of a body up to which it leaves with its head."""
+PATIENCE = 5.0
+"""Seconds spent waiting for a long body, after which it is given up if it did not bring `SLOWEST` bytes in each."""
+SLOWEST = 128 * 1024
 
 
 class Broken(OSError):
@@ -37,6 +41,15 @@ class Connection:
         if seconds != self._timeout:
             self._socket.settimeout(seconds)
             self._timeout = seconds
+
+    def watch(self, *, on: bool) -> None:
+        """Let what comes so slowly that another connection may do better be as if it had ended, or no longer."""
+        self._raw.watched, self._raw.too_slow = on, False
+        self._raw.waited, self._raw.came = 0.0, 0
+
+    def is_too_slow(self) -> bool:
+        """Whether it was as if it had ended, for being so slow."""
+        return self._raw.too_slow
 
     def is_usable(self) -> bool:
         """Whether the server has neither ended the connection nor said what nobody asked for."""
@@ -112,9 +125,27 @@ class _Raw(RawIOBase):
         self._receive = made.recv_into
         self.silent = False
         """Whether to say that nothing has come, without a look."""
+        self.watched = False
+        self.too_slow = False
+        self.waited, self.came = 0.0, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        return None if self.silent else self._receive(buffer)
+        if self.silent:
+            return None
+        return self._watched(buffer) if self.watched else self._receive(buffer)
+
+    def _watched(self, buffer: Any) -> int:
+        """Receive, or say that there is an end, so that nothing is lost of what a single read found until then."""
+        if self.too_slow:
+            return 0
+        began = monotonic()
+        count = self._receive(buffer)
+        self.waited += monotonic() - began
+        self.came += count
+        if self.waited >= PATIENCE:
+            self.too_slow = self.came < SLOWEST * self.waited
+            self.waited, self.came = 0.0, 0
+        return count

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import Message
 from ipaddress import ip_address
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +34,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.adapters import http as module
+from handler.adapters import http_connection
 from handler.adapters.http import Answer, Pool
 from handler.adapters.http_connection import Broken, Connection
+from handler.model import MIB
 from tests.functional.scripted import HANG_UP, Scripted, answer, scripted
 
 SOON, LONG = 0.05, 10.0
@@ -295,6 +297,34 @@ def test_a_body_that_ends_early_breaks_after_what_came(size: int | None) -> None
     for raw in (b"Content-Length: 10\r\n\r\nhello, ", b"Transfer-Encoding: chunked\r\n\r\na\r\nhello, "):
         with told(b"HTTP/1.1 200 OK\r\n" + raw) as (answer, _), pytest.raises(Broken):
             answer.data  # noqa: B018 - it reads
+
+
+@pytest.mark.parametrize("size", [1000, MIB, 4 * MIB])
+def test_a_long_body_that_comes_too_slowly_breaks_after_what_came(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    clock = count()
+    monkeypatch.setattr(http_connection, "monotonic", clock.__next__)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * MIB)
+    left = 2 * MIB - 5 * 60000
+    with told(head, *pieces(bytes(2 * MIB))) as (answer, kept):
+        found = list[bytes]()
+        with pytest.raises(Broken, match=f"came too slowly, and was given up {left} bytes early"):
+            read_all(answer, found, size)
+        assert kept == []
+    assert len(b"".join(found)) == 5 * 60000
+
+
+def test_what_comes_slowly_is_waited_for_where_it_is_short_or_fast_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = count()
+    monkeypatch.setattr(http_connection, "monotonic", clock.__next__)
+    short, long = (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size) for size in (MIB - 1, MIB))
+    with told(*pieces(short)) as (answer, kept):
+        assert len(answer.data) == MIB - 1
+        assert len(kept) == 1
+    monkeypatch.setattr(http_connection, "SLOWEST", 59000)
+    with told(*pieces(long), *pieces(short)) as (answer, kept):
+        assert len(answer.data) == MIB
+        monkeypatch.setattr(http_connection, "SLOWEST", MIB)
+        assert len(Answer(kept[0], kept.append, bare=False).data) == MIB - 1, "the one before was watched, this is not"
 
 
 @pytest.mark.parametrize("size", [None, 4])

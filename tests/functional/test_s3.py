@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from botocore.exceptions import (
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
+from handler.adapters import http_connection
 from handler.adapters.s3 import LOOKS, RESUMES, S3Source, _decoded, _md5_of, _translate
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import KIB, MIB, Original, Span
@@ -98,6 +100,23 @@ def test_a_span_that_breaks_goes_on_within_the_span(source: S3Source, original: 
     assert read(source, original, Span(1000, 200_000)) == DATA[1000:200_000]
     assert [request.headers["Range"] for request in proxy.gets()] == ["bytes=1000-199999", "bytes=51000-199999"]
     assert {request.headers["If-Match"] for request in proxy.gets()} == {f'"{original.etag}"'}
+
+
+def test_a_span_that_comes_too_slowly_goes_on_by_another_connection(
+    s3: S3Client, bucket: str, source: S3Source, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock of which each look takes a second: so each wait does, and a MiB in that time is too little."""
+    data = DATA * 20
+    s3.put_object(Bucket=bucket, Key="k", Body=data)
+    clock = itertools.count()
+    monkeypatch.setattr(http_connection, "monotonic", clock.__next__)
+    monkeypatch.setattr(http_connection, "SLOWEST", MIB)
+    with source.open("k", at=source.head("k"), span=Span(1000, len(data))) as body:
+        assert b"".join(pieces(body, 4 * MIB)) == data[1000:]
+    gets = proxy.gets()
+    assert len(gets) > 1
+    starts = [int(get.headers["Range"].removeprefix("bytes=").partition("-")[0]) for get in gets]
+    assert starts == sorted(set(starts)), "each goes on where the one before was given up"
 
 
 def test_a_version_that_breaks_is_resumed_in_that_version(
