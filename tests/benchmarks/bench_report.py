@@ -238,6 +238,13 @@ class Goal:
         return "met" if met else "NOT MET"
 
 
+_TRIPS = {
+    "two round trips and lan's time = 1": 1.0,
+    "the same without GCS's way back (not asked) = 1": 0.5,  # GCS has the copy before we know
+}
+"""What a single event is compared with, and how much of GCS's round trip is in it."""
+
+
 def goals(results: Results) -> list[Goal]:
     """Return the goals of issue 6 that the bench can judge."""
 
@@ -248,12 +255,11 @@ def goals(results: Results) -> list[Goal]:
     found = [Goal("requests of a small new object", event.per_object if event else None, 3)]
     for profile in ("us-east", "ocean"):
         row, sides = ours("event", profile), results.document["profiles"].get(profile)
-        ideal = sides["s3"] + sides["gcs"] / 2 + event.wall if sides and event else None  # GCS has it before we know
-        over = row.wall / ideal if row and ideal else None
-        found += [
-            _times_better(f"{profile}: event to visible, best peer = 1", results.versus_best(row, "wall")),
-            Goal(f"{profile}: event to visible, what the network takes and lan's time = 1", over, 1.15, unit="x"),
-        ]
+        found.append(_times_better(f"{profile}: event to visible, best peer = 1", results.versus_best(row, "wall")))
+        for trips, part in _TRIPS.items():
+            ideal = sides["s3"] + sides["gcs"] * part + event.wall if sides and event else None
+            over = row.wall / ideal if row and ideal else None
+            found.append(Goal(f"{profile}: event to visible, {trips}", over, 1.15, unit="x"))
     for profile in ("lan", "us-east", "ocean"):
         both = [results.versus_best(results.get("small", profile, name), "wall") for name in (OURS, OURS_TWICE)]
         ahead = max((ratio for ratio in both if ratio is not None), default=None)
