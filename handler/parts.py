@@ -29,6 +29,8 @@ LARGE = 128 * MIB
 """Bytes from which on an object is copied in parts."""
 HUGE = GIB
 """Bytes from which on its parts are left to other invocations, where there is a queue for them."""
+STREAMS = 4
+"""Into how many at least the work of one invocation is cut, where that is long enough."""
 FAN = 32
 """Objects that one compose takes."""
 _CHECK = "s3-replica-part-check"
@@ -158,9 +160,9 @@ class Job:
         return joined
 
 
-def _shares(gap: Span) -> list[Span]:
-    """Cut a span into up to four, but into none of less than 16 MiB."""
-    count = max(1, min(4, gap.size // (2 * SMALL)))
+def _shares(gap: Span, streams: int) -> list[Span]:
+    """Cut a span into up to so many, but into none of less than 16 MiB."""
+    count = max(1, min(streams, gap.size // (2 * SMALL)))
     cuts = [gap.start + gap.size * at // count for at in range(count + 1)]
     return [Span(start, stop) for start, stop in itertools.pairwise(cuts)]
 
@@ -263,8 +265,8 @@ class Parts:
                 return index
 
         mine = [(index, gap) for index in missing if work.index in {None, index} for gap in missing[index]]
-        if len(mine) == 1:  # a span that is this invocation's only one is to have more than one stream
-            mine = [(index, share) for index, gap in mine for share in _shares(gap)]
+        if mine:  # few spans, as one that is a message's, are to have more streams than one each
+            mine = [(index, share) for index, gap in mine for share in _shares(gap, STREAMS // len(mine))]
         late = {index for index in self._threads.map(copy, mine) if index is not None}
         if failures:
             raise failures[0]

@@ -13,7 +13,7 @@ import pytest
 
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
-from handler.model import ABSENT, GIB, TIB, Original, Part, Replica, Rule, Span, Stamp
+from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, Span, Stamp
 from handler.parts import FAN, HUGE, LARGE, Job, Parts
 from handler.plan import SPAN, STAGING, Pace, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
@@ -175,6 +175,16 @@ def test_no_copy_outlives_the_invocation_in_which_another_failed(threads: Execut
         bench.run()
     over.set()
     assert outlived == [False]
+
+
+@pytest.mark.parametrize(("spans", "gets"), [(1, 2), (2, 4), (3, 3)])
+def test_few_spans_have_more_streams_than_one_each(threads: Executor, spans: int, gets: int) -> None:
+    bench = Bench(threads, span=32 * MIB)
+    data = bytes(spans * 32 * MIB)
+    bench.put(data, "CRC32C")
+    bench.run()
+    assert bench.only_the_copy(data)
+    assert bench.source.requests["GET"] == gets
 
 
 def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there(threads: Executor) -> None:
