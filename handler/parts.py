@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -77,10 +76,9 @@ class Job:
     def _pieces(self, staged: Mapping[str, Replica]) -> Iterator[Piece]:
         """Parts; one whose checksum was not written down is none."""
         for name, replica in staged.items():
-            start = re.match(r"[0-9a-f]{12}", name.removeprefix(self.plan.prefix))
-            share = self._share(replica)
-            if start and share is not None and replica.size:
-                yield Piece(int(start[0], 16), replica.size, name, share, replica.crc32c)
+            start, share = self.plan.start_of(name), self._share(replica)
+            if start is not None and share is not None and replica.size:
+                yield Piece(start, replica.size, name, share, replica.crc32c)
 
     def _share(self, replica: Replica) -> str | None:
         """A part's share of the whole's checksum, "" where the whole has none that can be shared, None if unknown."""
@@ -88,9 +86,7 @@ class Job:
             return ""
         return replica.crc32c if self.algorithm == "CRC32C" else replica.stamp.metadata.get(_CHECK)
 
-    def copy(
-        self, gap: Span, staged: Mapping[str, Replica], storage_class: str | None, go_on: Callable[[], bool]
-    ) -> bool:
+    def copy(self, gap: Span, staged: Mapping[str, Replica], go_on: Callable[[], bool]) -> bool:
         """Copy what is missing there, in parts as long as there is time for; False where there was not for all.
 
         Raises:
@@ -101,17 +97,18 @@ class Job:
             if not go_on():
                 return False
             span = Span(start, min(gap.stop, start + self.pace.length()))
-            self._copy_part(span, staged.get(self.plan.part(span), Replica()), storage_class)
+            self._copy_part(span, staged.get(self.plan.part(span), Replica()))
             start = span.stop
         return True
 
-    def _copy_part(self, span: Span, before: Replica, storage_class: str | None) -> None:
+    def _copy_part(self, span: Span, before: Replica) -> None:
         """Copy one part, unless another was first."""
-        name, stamp = self.plan.part(span), Stamp(storage_class=storage_class)
-        with self.source.open(self.original.key, at=self.original, span=span) as body, self.pace.measured(span.size):
+        name, stamp = self.plan.part(span), Stamp(storage_class=self.plan.storage_class)
+        with self.source.open(self.original.key, at=self.original, span=span) as body:
             reader = HashedReader(body, self.algorithm)
             try:
-                part = self.destination.put(name, reader, stamp, expect=before.generation)
+                with self.pace.measured(span.size):
+                    part = self.destination.put(name, reader, stamp, expect=before.generation)
                 if self.algorithm not in {None, "CRC32C"}:
                     checked = replace(stamp, metadata={_CHECK: reader.checksum})
                     self.destination.patch(name, checked, expect=part.generation)
@@ -119,15 +116,16 @@ class Job:
                 if not self.destination.head(name).exists:
                     raise
 
-    def compose(self, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
+    def compose(self, parts: Sequence[Piece], stamp: Stamp, expect: Generation, go_on: Callable[[], bool]) -> Replica:
         """Join what covers the whole, and verify it.
 
         Raises:
             Moved: the destination is at another generation, or another is just composing.
             Corrupt: the parts are not what S3 holds; they are gone.
+            Unavailable: time ran out. What was joined remains.
         """
         while len(parts) > FAN:
-            parts = [self._united(parts[at : at + FAN], stamp.storage_class) for at in range(0, len(parts), FAN)]
+            parts = [self._united(parts[at : at + FAN], go_on) for at in range(0, len(parts), FAN)]
         expected = self.original.checksums[self.algorithm] if self.algorithm else ""
         if (checksum := self._added(parts)) != expected:
             sweep(self.destination, self.staged())
@@ -136,13 +134,15 @@ class Job:
             )
         return self._join(self.plan.whole.name, parts, stamp, expect)
 
-    def _united(self, parts: Sequence[Piece], storage_class: str | None) -> Piece:
+    def _united(self, parts: Sequence[Piece], go_on: Callable[[], bool]) -> Piece:
         """Compose up to 32 parts into one."""
         if len(parts) == 1:
             return parts[0]
+        if not go_on():
+            raise Unavailable(f"no time is left to join the parts of {self.plan.whole.name!r}", code="OutOfTime")
         share, name = self._added(parts), self.plan.union(parts)
         metadata = {_CHECK: share} if self.algorithm not in {None, "CRC32C"} else {}
-        union = self._join(name, parts, Stamp(storage_class=storage_class, metadata=metadata), ABSENT)
+        union = self._join(name, parts, Stamp(storage_class=self.plan.storage_class, metadata=metadata), ABSENT)
         return Piece(parts[0].start, union.size, name, share, union.crc32c)
 
     def _added(self, parts: Sequence[Piece]) -> str:
@@ -220,13 +220,12 @@ class Parts:
         """Whether an earlier delivery may have copied it in parts."""
         return original.size >= min(self._large, SMALL + 1)
 
-    def job(self, source: Source, destination: Composer, original: Original, work: Part) -> Job:
-        """Return the copy of one state of an object."""
-        return Job(source=source, destination=destination, original=original, plan=self.plan(work), pace=self.pace)
-
-    def plan(self, whole: Part) -> Plan:
-        """Return how a copy is cut."""
-        return Plan(whole, self._span)
+    def job(
+        self, source: Source, destination: Composer, original: Original, work: Part, storage_class: str | None
+    ) -> Job:
+        """Return the copy of one state of an object, in that class."""
+        plan = Plan(work, self._span, storage_class)
+        return Job(source=source, destination=destination, original=original, plan=plan, pace=self.pace)
 
     def put(
         self, job: Job, work: Part, stamp: Stamp, *, expect: Generation, go_on: Callable[[], bool]
@@ -259,7 +258,7 @@ class Parts:
         def copy(task: tuple[int, Span]) -> int | None:
             index, gap = task
             try:
-                return None if job.copy(gap, staged, stamp.storage_class, lambda: not failures and go_on()) else index
+                return None if job.copy(gap, staged, lambda: not failures and go_on()) else index
             except Exception as error:  # noqa: BLE001 - raised below, once no other is under way
                 failures.append(error)
                 return index
@@ -279,4 +278,4 @@ class Parts:
             parts, gaps = job.cover(job.staged())
         if gaps and work.index is None:
             raise Moved(f"{work.name!r}: parts are gone, another is composing them")
-        return None if gaps else job.compose(parts, stamp, expect)
+        return None if gaps else job.compose(parts, stamp, expect, go_on)

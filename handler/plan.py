@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from handler.errors import Moved
 from handler.model import KIB, MIB, Part, Span
 
 STAGING = ".s3-replica-parts/"
@@ -62,12 +64,19 @@ class Pace:
 
     @contextmanager
     def measured(self, size: int) -> Iterator[None]:
-        """Learn from what is done inside; where that fails it was no faster. A few bytes tell of the delay only."""
+        """Learn from what is done inside; where that fails it was no faster. A few bytes tell of the delay only.
+
+        Where another was first, nothing was done.
+        """
         began = self._clock()
+        done = True
         try:
             yield
+        except Moved:
+            done = False
+            raise
         finally:
-            if size >= self._shortest:
+            if done and size >= self._shortest:
                 self._rates.append(size / max(1e-6, self._clock() - began))
 
 
@@ -78,10 +87,12 @@ class Plan:
     Args:
         whole: the copy, and the state that it is of.
         span: bytes of a span; a multiple of it where there would be more than 1,024.
+        storage_class: of all parts, as GCS composes those of one only. It may change while the state does not.
     """
 
     whole: Part
     span: int = SPAN
+    storage_class: str | None = None
 
     @cached_property
     def prefix(self) -> str:
@@ -106,11 +117,20 @@ class Plan:
 
     def part(self, span: Span) -> str:
         """The name of the part that has these bytes: whoever puts it again, and whenever, puts the same."""
-        return f"{self.prefix}{span.start:012x}-{span.size:x}"
+        return f"{self.prefix}{span.start:012x}-{span.size:x}{self._tail}"
 
     def union(self, parts: Sequence[Piece]) -> str:
-        """The name of what some parts are composed into, where there are more than 32: that of one with their bytes."""
-        return self.part(Span(parts[0].start, parts[-1].start + parts[-1].size))
+        """The name of what some parts are composed into, where there are more than 32. No part has it."""
+        return f"{self.prefix}{parts[0].start:012x}_{sum(part.size for part in parts):x}{self._tail}"
+
+    def start_of(self, name: str) -> int | None:
+        """Where a part or a union of some begins; None where the name is neither's, or of another class."""
+        match = re.fullmatch(rf"([0-9a-f]{{12}})[-_][0-9a-f]+{self._tail}", name.removeprefix(self.prefix))
+        return int(match[1], 16) if match else None
+
+    @property
+    def _tail(self) -> str:
+        return f"-{self.storage_class}" if self.storage_class else ""
 
 
 class Piece(NamedTuple):

@@ -56,7 +56,7 @@ class Destination(Protocol):
         A body that breaks, ends early, or is longer than it said leaves what was there.
 
         Raises:
-            Moved: `key` is at another generation, perhaps by this very call, the answer of which was lost.
+            Moved: `key` is at another generation or metageneration, perhaps by this very call, whose answer was lost.
             Corrupt: the body was not what it announced, or what arrived is not what was sent.
             Whatever the reader raises, as it is.
         """
@@ -72,7 +72,7 @@ class Destination(Protocol):
         """Remove `key`, if it still is at `expect`.
 
         Raises:
-            Moved: `key` is at another generation, or already gone.
+            Moved: `key` is at another generation or metageneration, or already gone.
         """
 
 
@@ -102,7 +102,7 @@ class Composer(Destination, Protocol):
         """Store the concatenation of 1 to 32 objects as `key`, if `key` still is at `expect`, and remove the parts.
 
         Raises:
-            Moved: `key` is at another generation.
+            Moved: `key` is at another generation or metageneration.
             NotFound: a part does not exist.
         """
 

@@ -11,7 +11,7 @@ from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
 from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
 from handler.parts import Parts, sweep
-from handler.plan import staging_of
+from handler.plan import STAGING, Plan, staging_of
 from handler.ports import Announced, Announcer, Composer, Destination, Reader, Source
 from handler.transfer import check_of
 
@@ -149,10 +149,14 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         Unavailable: with the code `IN_PARTS` where others are copying it, or time ran out.
     """
     loop = _Loop(route, key, part, go_on, again=again)
-    if guess_absent and not route.dry_run:
+    if loop.name.startswith(STAGING):
+        raise Refused(f"{loop.name!r}: names that begin with {STAGING!r} are for parts", code="DstKeyInvalid")
+    if guess_absent and not route.dry_run and go_on():
         loop.try_absent(announced)
     for _ in range(TURNS):
         if not go_on():
+            if loop.is_left_to_others():
+                return loop.outcome()
             raise Unavailable(f"no time is left to make {key!r} equal", code="OutOfTime")
         if loop.turn():
             return loop.outcome()
@@ -249,6 +253,10 @@ class _Loop:
         self.replica = None
         return self.actions.count(Action.HAND_OVER) > 1
 
+    def is_left_to_others(self) -> bool:
+        """Whether this was a part's work and its rest is on the queue anew, so that its message is done with."""
+        return self.part is not None and Action.HAND_OVER in self.actions
+
     def _decide(self, original: Original | None, replica: Replica) -> Decision:
         if self.part is not None and (original is None or not self.part.is_of(original)):
             return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
@@ -269,7 +277,7 @@ class _Loop:
         """
         if self.part is None or not self.route.parts or (self.original and self.part.is_of(self.original)):
             return staged
-        prefix = self.route.parts.plan(self.part).prefix
+        prefix = Plan(self.part).prefix
         return {name: replica for name, replica in staged.items() if name.startswith(prefix)}
 
     def _act(self, decision: Decision, original: Original | None, replica: Replica) -> Replica:
@@ -299,7 +307,7 @@ class _Loop:
     ) -> Replica:
         self.in_parts = True
         work = self.part or Part.of(original, decision.rule, self.name)
-        job = parts.job(self.route.source, destination, original, work)
+        job = parts.job(self.route.source, destination, original, work, decision.stamp.storage_class)
         self.check = f"{job.algorithm} of spans" if job.algorithm else "none"
         stamp = mapping.with_check(decision.stamp, self.check)
         replica = parts.put(job, work, stamp, expect=expect, go_on=self.go_on)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import google_crc32c
 
-from handler.errors import Moved, NotFound, Unavailable
+from handler.errors import Moved, NotFound, Refused, Unavailable
 from handler.model import KIB, Generation, Headers, Original, Replica, Span, Stamp
 from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import CheckedReader, pieces
@@ -145,6 +145,10 @@ class MemorySource:
         """Change the tags, which is no new state."""
         return self._change(key, tags=dict(tags))
 
+    def transition(self, key: str, storage_class: str) -> Original:
+        """Move the object to another class, as a lifecycle rule does, which is no new state."""
+        return self._change(key, storage_class=storage_class)
+
     def archive(self, key: str, storage_class: str = "GLACIER") -> Original:
         """Move the object to where only a restore makes it readable."""
         return self._change(key, storage_class=storage_class, archived=True)
@@ -232,6 +236,8 @@ class MemoryDestination:
             missing = [part for part in parts if part not in self._objects]
             if missing:
                 raise NotFound(f"no part {missing[0]!r}")
+            if len({self._objects[part].replica.stamp.storage_class for part in parts}) > 1:
+                raise Refused("the parts are of several storage classes")
             self._expect(key, expect)
             composed = self._store(key, b"".join(self._objects[part].data for part in parts), stamp)
             without_md5 = replace(composed, md5=None)

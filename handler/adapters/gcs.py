@@ -141,7 +141,7 @@ class GcsDestination:
             "deleteSourceObjects": True,
         }
         with translated(what := f"compose {key!r}"):
-            at = f"{self._at(key)}/compose?ifGenerationMatch={expect.number}"
+            at = f"{self._at(key)}/compose?{_held(expect)}"
             return replica_of(self._call(what, "POST", at, order))
 
     def list(self, prefix: str) -> dict[str, Replica]:
@@ -163,10 +163,10 @@ class GcsDestination:
         return self._ask(what, "POST", self._insert_at(expect), body, kind)
 
     def _insert_at(self, expect: Generation) -> str:
-        return f"/upload{self._objects}?uploadType=multipart&ifGenerationMatch={expect.number}"
+        return f"/upload{self._objects}?uploadType=multipart&{_held(expect)}"
 
     def _put_in_chunks(self, key: str, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
-        at = f"/upload{self._objects}?uploadType=resumable&ifGenerationMatch={expect.number}"
+        at = f"/upload{self._objects}?uploadType=resumable&{_held(expect)}"
         headers = {"Content-Type": "application/json", "X-Upload-Content-Length": str(body.size)}
         with translated(what := f"begin to write {key!r}"):
             resource = encoded({"name": key, **resource_of(stamp)})
@@ -230,6 +230,11 @@ def _absence_is_moved(key: str) -> Iterator[None]:
         yield
     except NotFound as error:
         raise Moved(f"{key!r} is gone") from error
+
+
+def _held(expect: Generation) -> str:
+    """The condition of a write that may be of a new object, as a query."""
+    return "ifGenerationMatch=0" if expect == ABSENT else _both(expect)
 
 
 def _both(expect: Generation) -> str:

@@ -369,8 +369,11 @@ class Begun:
         """Close the connection, and raise what went wrong. Return where the request is to be sent once more.
 
         The server may have ended a kept connection while it was idle: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+        What ended it, without a word if it was something in between, ended the other idle ones as well.
         """
         self._connection.close()
+        if self._kept:
+            self._pool.close()
         if not isinstance(error, OSError):
             raise error
         if self._kept and self._method in _SAFE and not isinstance(error, TimeoutError):

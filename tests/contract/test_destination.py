@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
-from handler.model import ABSENT, KIB, MIB, Generation, Headers, Replica, Rule, Stamp
+from handler.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Replica, Rule, Stamp
 from handler.ports import Composer, Destination, Reader
 from handler.reconcile import Action, Route, reconcile
 from tests.contract.rigs import Rig
@@ -265,12 +265,21 @@ def test_changing_another_generation_is_moved_and_changes_nothing(
     assert rig.read("k") == b"there"
 
 
-@pytest.mark.parametrize("verb", ["patch", "delete"])
+@pytest.mark.parametrize("verb", ["patch", "delete", "put", "put large", "compose"])
 def test_changing_another_metageneration_is_moved(rig: Rig, verb: str) -> None:
+    """The state that was seen is older than what somebody patched."""
     there = put(rig.destination, "k", b"there")
     patched = rig.destination.patch("k", OTHER, expect=there.generation)
-    with pytest.raises(Moved):
-        _change(rig.destination, verb, there.generation)
+    if verb == "compose" and rig.composer:
+        names = _parts(rig.composer, b"a", b"b")
+        with pytest.raises(Moved):
+            rig.composer.compose("k", names, STAMP, expect=there.generation)
+    elif verb.startswith("put"):
+        with pytest.raises(Moved):
+            put(rig.destination, "k", b"older" if verb == "put" else bytes(SMALL + 1), expect=there.generation)
+    elif verb != "compose":
+        with pytest.raises(Moved):
+            _change(rig.destination, verb, there.generation)
     assert rig.destination.head("k") == patched
 
 

@@ -6,6 +6,7 @@ import base64
 import itertools
 import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import anycrc
@@ -43,6 +44,7 @@ class Bench:
         self.destination = MemoryDestination()
         self.sent: list[Part] = []
         self.pace = Pace()
+        self.rule = RULE
         self._threads, self._span, self._faults = threads, span, faults or Faults()
 
     def put(self, data: bytes = DATA, algorithm: str = "CRC64NVME") -> None:
@@ -64,7 +66,7 @@ class Bench:
         route = Route(
             source=self._faults.source(self.source),
             destination=self._faults.composer(self.destination),
-            rules=(RULE,),
+            rules=(self.rule,),
             parts=parts,
         )
         return reconcile(route, "k", part=part, again=again, go_on=lambda: next(left, None) is not None)
@@ -117,7 +119,7 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
 
     def job(length: int) -> Job:
         parts = Parts(threads, large=100, huge=100, span=len(DATA), pace=Pace(lambda: 0.0, shortest=length))
-        return parts.job(source, destination, original, Part.of(original, RULE, "k"))
+        return parts.job(source, destination, original, Part.of(original, RULE, "k"), None)
 
     first, second, third = job(100), job(50), job(100)
     unchecked: dict[str, Replica] = {}
@@ -129,13 +131,13 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
         return patch(*args, **how)
 
     monkeypatch.setattr(destination, "patch", listed_before)
-    assert first.copy(Span(0, len(DATA)), {}, None, lambda: True)
+    assert first.copy(Span(0, len(DATA)), {}, lambda: True)
     found, gaps = third.cover(third.staged())
     assert gaps == []
     assert second.cover(unchecked) == ([], [Span(0, len(DATA))])
     once = iter([True])
-    second.copy(Span(0, len(DATA)), unchecked, None, lambda: next(once, False))
-    third.compose(found, Stamp(), ABSENT)
+    second.copy(Span(0, len(DATA)), unchecked, lambda: next(once, False))
+    third.compose(found, Stamp(), ABSENT, lambda: True)
     assert destination.data("k") == DATA
 
 
@@ -185,6 +187,68 @@ def test_few_spans_have_more_streams_than_one_each(threads: Executor, spans: int
     bench.run()
     assert bench.only_the_copy(data)
     assert bench.source.requests["GET"] == gets
+
+
+def test_a_message_is_done_with_once_its_rest_is_on_the_queue_anew(threads: Executor) -> None:
+    """Else each delivery that is too short makes two messages of one."""
+    bench = Bench(threads, span=300)
+    bench.pace = Pace(lambda: 0.0, shortest=10)
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    message = bench.sent[0]
+    for _ in range(5):
+        bench.sent.clear()
+        assert bench.run(message, queue=True, spans=2).actions == (Action.HAND_OVER,)
+        assert bench.sent == [message]
+
+
+def test_parts_are_of_one_storage_class_though_the_originals_changes(threads: Executor) -> None:
+    """A lifecycle rule of S3's moves an object to another class, and it stays in the same state."""
+    bench = Bench(threads)
+    bench.rule = replace(RULE, storage_classes={"STANDARD": "STANDARD", "STANDARD_IA": "NEARLINE"})
+    bench.put(algorithm="CRC32C")
+    with pytest.raises(Unavailable):
+        bench.run(spans=6)
+    bench.source.transition("k", "STANDARD_IA")
+    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.only_the_copy()
+    assert bench.destination.head("k").stamp.storage_class == "NEARLINE"
+
+
+def test_a_part_without_its_checksum_is_in_no_unions_way(threads: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 64 bytes, of which the next delivery makes 32 that have two each."""
+    monkeypatch.setattr("handler.reconcile.SMALL", 50)
+    faults = Faults()
+    bench = Bench(threads, faults, span=1 << 20)
+    bench.pace = Pace(lambda: 0.0, shortest=64)
+    bench.put()
+    faults.at("destination.patch", 1, raises=Unavailable("503"))
+    with pytest.raises(Unavailable):
+        bench.run(spans=2)
+    bench.pace = Pace(lambda: 0.0, shortest=2)
+    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.only_the_copy()
+
+
+def test_nothing_is_joined_once_time_is_over(threads: Executor) -> None:
+    faults = Faults()
+    bench = Bench(threads, faults, span=8)
+    bench.put()
+    with pytest.raises(Unavailable, match="no time is left to join"):
+        bench.run(spans=1 + -(-len(DATA) // 8))
+    assert "destination.compose" not in faults.calls
+    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.only_the_copy()
+
+
+def test_a_part_that_another_put_first_tells_nothing_of_the_rate() -> None:
+    seconds = iter([0.0, 0.1])
+    pace = Pace(lambda: 600.0, lambda: next(seconds), shortest=1)
+    before = pace.length()
+    with pytest.raises(Moved), pace.measured(1 << 30):
+        raise Moved("taken")
+    assert pace.length() == before
 
 
 def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there(threads: Executor) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import SMALL, Headers, Rule
+from handler.plan import STAGING
 from handler.reconcile import DRY_RUN, TURNS, Action, Outcome, Route, reconcile
 from tests.fakes import Faults, MemoryDestination, MemorySource
 
@@ -296,6 +297,15 @@ def test_a_key_that_rests_at_last_is_made_equal(world: World, faults: Faults) ->
         faults.at("destination.put", turn, then=lambda turn=turn: world.source.put("k", f"{turn}".encode()))  # type: ignore[misc] # a default binds it
     world.reconcile()
     assert world.equal(f"{TURNS - 2}".encode())
+
+
+def test_a_name_among_those_of_parts_is_refused(world: World) -> None:
+    """Else it would be swept with them."""
+    rule = replace(RULE, destination_prefix=STAGING)
+    world.source.put("k", b"data")
+    with pytest.raises(Refused) as caught:
+        reconcile(Route(source=world.source, destination=world.destination, rules=(rule,)), "k")
+    assert caught.value.code == "DstKeyInvalid"
 
 
 # --- no time, and what an adapter raises

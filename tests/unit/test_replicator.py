@@ -240,6 +240,14 @@ def test_an_event_that_comes_twice_finds_the_copy_and_sends_no_byte(world: World
     assert world.faults.calls == ["destination.head", "source.head"]
 
 
+def test_what_is_guessed_absent_is_not_begun_without_time(world: World) -> None:
+    for number in range(20):
+        world.source().put(f"{number}", b"data")
+    results = world.replicator.replicate([work(f"{number}") for number in range(20)], go_on=lambda: False)
+    assert {error.code for result in results for error in result.errors} == {"OutOfTime"}
+    assert world.faults.calls == []
+
+
 def test_what_was_deleted_is_guessed_absent_again(world: World) -> None:
     world.source().put("k", b"data")
     world.replicate(work())
