@@ -55,10 +55,13 @@ class Service:
     def __init__(self, settings: config.Settings) -> None:
         self._settings = settings
         self.deadline = Deadline()
-        self._gcs = cache(self._connect_gcs)
-        self._aws_clients: dict[str, Any] = {}
-        self._aws_lock = Lock()
-        self._s3 = S3Requests(partial(self._aws, "s3"), connections=settings.concurrency + settings.streams)
+        self._clients: dict[str, Any] = {}
+        self._lock = Lock()
+        self._s3 = S3Requests(
+            partial(self._aws, "s3"),
+            connections=settings.concurrency + settings.streams,
+            time_left=self.deadline.left,
+        )
         self._bucket = settings.bandwidth and TokenBucket(settings.bandwidth, left=self.deadline.left)
         self._observer = observe.Observer(settings.metrics_namespace)
         self._dead_letters: Callable[[], DeadLetterQueue] | None = None
@@ -86,8 +89,8 @@ class Service:
 
     def _aws(self, service: str) -> Any:
         """Return the one boto3 client of a service, made when it is first needed: most invocations need none."""
-        with self._aws_lock:  # boto3 makes one at a time
-            if service not in self._aws_clients:
+        with self._lock:  # boto3 makes one at a time
+            if service not in self._clients:
                 import boto3  # a cold start's largest part, for rare requests
                 from botocore.config import Config
 
@@ -98,11 +101,11 @@ class Service:
                     read_timeout=20,
                     tcp_keepalive=True,
                 )
-                self._aws_clients[service] = boto3.client(service, config=how)  # type: ignore[call-overload] # by name
-            return self._aws_clients[service]
+                self._clients[service] = boto3.client(service, config=how)  # type: ignore[call-overload] # by name
+            return self._clients[service]
 
     def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - the shape of Replicator's factory
-        source = S3Source(self._s3, bucket, with_tags=with_tags)
+        source = S3Source(self._s3, bucket, with_tags=with_tags, time_left=self.deadline.left)
         return ThrottledSource(source, self._bucket) if self._bucket else source
 
     def _destination(self, location: str) -> Destination:
@@ -115,10 +118,15 @@ class Service:
 
         return GcsDestination(self._gcs(), place, time_left=self.deadline.left)
 
-    def _connect_gcs(self) -> Any:
-        from handler.adapters.gcs_client import connect
+    def _gcs(self) -> Any:
+        """Return the one client of GCS, whose token all threads share."""
+        with self._lock:
+            if "gcs" not in self._clients:
+                from handler.adapters.gcs_client import connect
 
-        return connect(self._settings.gcp_credentials, connections=self._settings.concurrency + self._settings.streams)
+                connections = self._settings.concurrency + self._settings.streams
+                self._clients["gcs"] = connect(self._settings.gcp_credentials, connections=connections)
+            return self._clients["gcs"]
 
     def on_demand(self, change: Change) -> Result:
         """Replicate one key for a caller who waits."""

@@ -247,6 +247,7 @@ def _part(fields: Any) -> _Item:
     kinds = {"bucket": str, "key": str, "destination": str, "name": str, "etag": str, "last_modified": str}
     wrong = [name for name, kind in kinds.items() if not isinstance(fields[name], kind)]
     wrong += [name for name in ("size", "index") if type(fields.get(name)) is not int or fields[name] < 0]
+    wrong += [] if isinstance(fields["version_id"], str | None) else ["version_id"]
     if wrong:
         return _Fault(f"not a part of a copy: wrong {', '.join(wrong)}")
     return Change(bucket=part.bucket, key=part.key, event="Part", part=part)

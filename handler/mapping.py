@@ -49,9 +49,10 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
     return Stamp(headers=headers, metadata=metadata, custom_time=original.last_modified, storage_class=storage_class)
 
 
-def is_ours(replica: Replica, rule: Rule) -> bool:
-    """Whether this replicator put the replica there, from the rule's source bucket."""
-    return replica.stamp.metadata.get(PROVENANCE + "bucket") == rule.source
+def is_ours(replica: Replica, rule: Rule, key: str) -> bool:
+    """Whether this replicator put the replica there, from the rule's source bucket and, as far as it says, that key."""
+    metadata = replica.stamp.metadata
+    return metadata.get(PROVENANCE + "bucket") == rule.source and metadata.get(PROVENANCE + "key", key) == key
 
 
 def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
@@ -97,6 +98,8 @@ def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
         "last-modified": _iso(original.last_modified),
         "digest": digest,
     }
+    if rule.replace_prefix is not None:
+        fields["key"] = original.key  # which the name does not tell, and which may not be the only one with it
     if original.version_id is not None:
         fields["version-id"] = original.version_id
     return {PROVENANCE + name: value for name, value in fields.items()}

@@ -87,11 +87,12 @@ class Outcome:
         return self.actions[-1].value if self.actions else Action.NOTHING.value
 
 
-def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
+def decide(key: str, original: Original | None, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
     """Say what makes the replica equal to the original. Pure.
 
     Args:
-        original: the source's state, None where there is no object.
+        key: the source's.
+        original: its state, None where there is no object.
         replica: the destination's state.
         rules: those that cover the key and share the destination, the highest priority first; not empty.
 
@@ -99,7 +100,7 @@ def decide(original: Original | None, replica: Replica, rules: tuple[Rule, ...])
         Refused: the object cannot be replicated as it is.
     """
     if original is None:
-        return _decide_removal(replica, rules[0])
+        return _decide_removal(key, replica, rules[0])
     rule = next((rule for rule in rules if rule.matches(original)), None)
     if rule is None:
         names = " and ".join(repr(rule.id) for rule in rules)
@@ -193,7 +194,7 @@ class _Loop:
             with self._announced(announced, replica.generation) as put, opening as body:
                 if body.size > SMALL:
                     return True
-                decision = decide(body.original, replica, self.route.rules)
+                decision = decide(self.key, body.original, replica, self.route.rules)
                 if decision.action is Action.PUT:
                     self.replica = self._put(body, decision.stamp, replica.generation, put)
         except (Moved, Refused):
@@ -260,7 +261,7 @@ class _Loop:
     def _decide(self, original: Original | None, replica: Replica) -> Decision:
         if self.part is not None and (original is None or not self.part.is_of(original)):
             return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
-        return decide(original, replica, self.route.rules)
+        return decide(self.key, original, replica, self.route.rules)
 
     def _staged(self) -> Mapping[str, Replica]:
         """List the parts that are staged for this name, if there may be any, before the source is looked at."""
@@ -349,11 +350,11 @@ def _only_said(decision: Decision) -> Decision:
     return Decision(Action.NOTHING, f"{DRY_RUN}{decision.action}: {decision.why}", decision.rule)
 
 
-def _decide_removal(replica: Replica, rule: Rule) -> Decision:
+def _decide_removal(key: str, replica: Replica, rule: Rule) -> Decision:
     if not replica.exists:
         return Decision(Action.NOTHING, "neither side has it", rule)
-    if not mapping.is_ours(replica, rule):
-        return Decision(Action.NOTHING, "not this replicator's copy: kept", rule)
+    if not mapping.is_ours(replica, rule, key):
+        return Decision(Action.NOTHING, "not this replicator's copy of that key: kept", rule)
     if not rule.deletes:
         return Decision(Action.NOTHING, "the rule does not replicate deletes: kept", rule)
     return Decision(Action.DELETE, "no original", rule)

@@ -31,7 +31,7 @@ from handler.adapters.gcs_resources import (
 )
 from handler.adapters.gcs_session import ResumableSession
 from handler.adapters.http import Answer
-from handler.errors import Corrupt, Moved, NotFound
+from handler.errors import Corrupt, Moved, NotFound, Unavailable
 from handler.model import ABSENT, SMALL, Generation, Replica, Stamp
 from handler.ports import Reader
 from handler.transfer import pieces
@@ -196,6 +196,8 @@ class GcsDestination:
             answer = self._call(what, "POST", at + more, resource_of(stamp))
             if not (token := answer.get("rewriteToken")):
                 return replica_of(answer["resource"])
+            if self._time_left() <= 0:
+                raise Unavailable(f"{what}: no time is left for the rest", code="OutOfTime")
             more = f"&rewriteToken={quote(token, safe='')}"
 
     def _at(self, key: str) -> str:

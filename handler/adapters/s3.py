@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from handler.adapters.s3_client import S3Requests
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import Headers, Original, Span
+from handler.model import MIB, Headers, Original, Span
 from handler.transfer import CheckedReader
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RESUMES = 4
 """Times in a row that a broken read is taken up again without a byte having come."""
+SHORT, STEP = 60.0, MIB
+"""Seconds that are left, and bytes of a read then: a slow one does not go far beyond the end."""
 LOOKS = 3
 """Times that a look is begun anew as the object changed between its requests."""
 
@@ -71,6 +73,7 @@ class S3Source:
         client: of S3, shared by all threads; boto3's own will do.
         bucket: its name.
         with_tags: ask for tags as well (one more request for each object that has any).
+        time_left: seconds until the work must be done; no read goes beyond.
         sleep: waits that many seconds before a broken read is taken up again.
     """
 
@@ -80,9 +83,11 @@ class S3Source:
         bucket: str,
         *,
         with_tags: bool = False,
+        time_left: Callable[[], float] = lambda: 600.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
+        self._time_left = time_left
         self._bucket = bucket
         self._with_tags = with_tags
         self._sleep = sleep
@@ -128,7 +133,9 @@ class S3Source:
             body.close()
             raise
         whole = span or Span(0, original.size)
-        stream = _ResumingStream(body, whole, lambda rest: self._again(key, original, rest), self._sleep)
+        stream = _ResumingStream(
+            body, whole, lambda rest: self._again(key, original, rest), self._time_left, self._sleep
+        )
         with closing(stream):
             yield CheckedReader(stream, original, span)
 
@@ -260,15 +267,26 @@ class _ResumingStream:
     """A body that is asked for again from where it broke, in the same state."""
 
     def __init__(
-        self, body: _Body, span: Span, reopen: Callable[[Span], _Body], sleep: Callable[[float], None]
+        self,
+        body: _Body,
+        span: Span,
+        reopen: Callable[[Span], _Body],
+        time_left: Callable[[], float],
+        sleep: Callable[[float], None],
     ) -> None:
         self._body = body
         self._offset, self._stop = span
         self._reopen = reopen
+        self._time_left = time_left
         self._sleep = sleep
 
     def read(self, size: int = -1, /) -> bytes:
         for resume in range(RESUMES + 1):
+            left = self._time_left()
+            if left <= 0:
+                raise Unavailable(f"no time is left to read on from byte {self._offset}", code="OutOfTime")
+            if left < SHORT and size > STEP:
+                size = STEP
             try:
                 if data := self._body.read(size if size >= 0 else None):
                     self._offset += len(data)

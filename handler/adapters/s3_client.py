@@ -7,6 +7,7 @@ can stand for the other; whatever is not plainly understood is asked of boto3 an
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ _ASKED = {"ChecksumMode": "x-amz-checksum-mode", "IfMatch": "If-Match", "Range":
 _KNOWN = {"Bucket", "Key", "VersionId", *_ASKED}
 _AGENT = "cross-cloud-replicator"
 _TIMEOUT = 20.0
+"""Seconds of silence."""
 
 
 class S3Requests:
@@ -39,12 +41,19 @@ class S3Requests:
         boto3: makes boto3's client, when it is first needed; called again, it returns the same.
         connections: kept open at once, for each bucket.
         environment: says where S3 is. Credentials are taken from the process's own, anew for each request.
+        time_left: seconds until the work must be done; no silence is borne beyond, nor boto3 asked.
     """
 
     def __init__(
-        self, boto3: Callable[[], S3Client], *, connections: int = 20, environment: Mapping[str, str] | None = None
+        self,
+        boto3: Callable[[], S3Client],
+        *,
+        connections: int = 20,
+        environment: Mapping[str, str] | None = None,
+        time_left: Callable[[], float] = lambda: 600.0,
     ) -> None:
         self.boto3 = boto3
+        self._time_left = time_left
         self._connections = connections
         self._environment = dict(os.environ if environment is None else environment)
         self._signer = Signer(self._environment.get("AWS_DEFAULT_REGION", ""))
@@ -116,9 +125,12 @@ class S3Requests:
         asked = {name: request[field] for field, name in _ASKED.items() if field in request}
         headers = self._signer.headers(method, bucket.pool.host, target, asked, credentials)
         headers["User-Agent"] = _AGENT
+        timeout = min(_TIMEOUT, max(1.0, math.ceil(self._time_left())))
         try:
-            return bucket.pool.begin(method, target, headers, timeout=_TIMEOUT)
+            return bucket.pool.begin(method, target, headers, timeout=timeout)
         except Broken:
+            if self._time_left() <= 0:
+                raise
             return None
 
     def _answer(self, begun: Begun | None, request: Mapping[str, Any]) -> Answer | None:
@@ -126,6 +138,8 @@ class S3Requests:
         try:
             response = begun.answer() if begun else None
         except Broken:
+            if self._time_left() <= 0:
+                raise
             return None
         if response is not None and response.status == 301:
             self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers

@@ -24,7 +24,7 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from handler.adapters import http_connection
-from handler.adapters.s3 import LOOKS, RESUMES, S3Source, _decoded, _md5_of, _translate
+from handler.adapters.s3 import LOOKS, RESUMES, SHORT, S3Source, _decoded, _md5_of, _translate
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import KIB, MIB, Original, Span
 from handler.transfer import CheckedReader, pieces
@@ -129,6 +129,26 @@ def test_a_version_that_breaks_is_resumed_in_that_version(
     )
     assert read(source, state) == DATA
     assert all(f"versionId={old}" in request.path for request in proxy.gets())
+
+
+def test_no_read_goes_on_once_time_is_over(proxy: Proxy, bucket: str, original: Original, source: S3Source) -> None:
+    left = iter([30.0, 20.0, 10.0])
+    hurried = S3Source(source._client, bucket, time_left=lambda: next(left, 0.0))
+    with hurried.open("k", at=original) as body:
+        assert len(body.read(100)) == len(body.read(100)) == len(body.read(100)) == 100
+        with pytest.raises(Unavailable, match="no time is left to read on from byte 300") as caught:
+            body.read(100)
+    assert caught.value.code == "OutOfTime"
+
+
+def test_the_steps_are_small_where_little_time_is_left(s3: S3Client, bucket: str, source: S3Source) -> None:
+    """A step may be slow; it is seen only after it whether there is time for the next."""
+    left = [SHORT]
+    s3.put_object(Bucket=bucket, Key="k", Body=bytes(4 * MIB))
+    with S3Source(source._client, bucket, time_left=lambda: left[0]).open("k") as body:
+        assert len(body.read(2 * MIB)) == 2 * MIB
+        left[0] -= 1
+        assert len(body.read(2 * MIB)) == MIB
 
 
 def test_breaks_are_many_so_long_as_bytes_come(

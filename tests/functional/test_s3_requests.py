@@ -429,6 +429,15 @@ def test_a_kept_connection_that_fails_costs_boto3_nothing(
     assert server.requests[-1].connection == 2
 
 
+def test_nothing_is_left_to_boto3_once_time_is_over(server: Scripted, client: S3Requests) -> None:
+    """It tries several times, with twenty seconds of silence each."""
+    client._time_left = lambda: 0.0
+    server.answers.append(HANG_UP)
+    with pytest.raises(Unavailable):
+        S3Source(client, "b01").head("k")
+    assert [request.by_boto3 for request in server.requests] == [False]
+
+
 def test_a_kept_connection_and_a_new_one_that_fail_are_left_to_boto3(server: Scripted, source: S3Source) -> None:
     server.default = HELLO
     server.answers.extend([HELLO, HANG_UP, HANG_UP])
@@ -620,8 +629,10 @@ def test_the_body_breaks_in_no_other_way_than_is_known() -> None:
 
 LOOK = """
 import os, sys
+from types import SimpleNamespace
 from handler import app, config
 service = app.Service(config.load(os.environ))
+service.deadline.begin(SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000))
 source = service._source("b01", False)
 assert source.head("k").size == 5
 with source.open("k") as body:

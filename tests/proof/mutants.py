@@ -124,7 +124,7 @@ MUTANTS = (
         "self.replica = None  # the guess was wrong",
         "self.replica = Replica()  # the guess was wrong",
     ),
-    Mutant("deletes what is not its own", "if not mapping.is_ours(replica, rule):", "if False:"),
+    Mutant("deletes what is not its own", "if not mapping.is_ours(replica, rule, key):", "if False:"),
     Mutant("takes existence for equality", "if mapping.is_equal(original, replica, stamp):", "if replica.exists:"),
     Mutant(
         "takes equal bytes for equality",

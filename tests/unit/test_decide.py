@@ -209,7 +209,7 @@ ROWS = [
 def test_a_look_at_both_sides_asks_for(
     original: Original | None, replica: Replica, rules: tuple[Rule, ...], action: Action, rule: str
 ) -> None:
-    decision = decide(original, replica, rules)
+    decision = decide("k", original, replica, rules)
     assert (decision.action, decision.rule.id) == (action, rule)
     assert decision.why
     if action in {Action.PUT, Action.PATCH}:
@@ -230,7 +230,7 @@ def test_a_look_at_both_sides_asks_for(
 )
 def test_what_cannot_be_replicated_is_refused_with_its_reason(original: Original, replica: Replica, code: str) -> None:
     with pytest.raises(Refused) as caught:
-        decide(original, replica, (RULE,))
+        decide("k", original, replica, (RULE,))
     assert caught.value.code == code
     assert not caught.value.retryable
 
@@ -239,6 +239,6 @@ def test_after_a_put_or_a_patch_nothing_is_left_to_do() -> None:
     for name, original, replica, rules, action, _ in ROWS:
         if action in {Action.PUT, Action.PATCH}:
             assert original is not None
-            decision = decide(original, replica, rules)
+            decision = decide("k", original, replica, rules)
             after = Replica(generation=Generation(8, 1), size=original.size, stamp=decision.stamp)
-            assert decide(original, after, rules).action is Action.NOTHING, name
+            assert decide("k", original, after, rules).action is Action.NOTHING, name

@@ -172,10 +172,17 @@ def test_storage_classes_are_mapped(classes: Mapping[str, str], s3: str, gcs: st
         ({PROVENANCE + "bucket": "another"}, False),
         ({PROVENANCE + "etag": "x"}, False),
         ({"bucket": "src"}, False),
+        ({PROVENANCE + "bucket": "src", PROVENANCE + "key": "k"}, True),
+        ({PROVENANCE + "bucket": "src", PROVENANCE + "key": "another"}, False),
     ],
 )
 def test_a_replica_is_ours_by_its_provenance(metadata: Mapping[str, str], *, ours: bool) -> None:
-    assert is_ours(Replica(generation=Generation(1, 1), stamp=Stamp(metadata=metadata)), RULE) is ours
+    assert is_ours(Replica(generation=Generation(1, 1), stamp=Stamp(metadata=metadata)), RULE, "k") is ours
+
+
+@pytest.mark.parametrize(("rule", "key"), [(RULE, None), (replace(RULE, replace_prefix="z/"), ORIGINAL.key)])
+def test_the_key_goes_along_where_the_name_does_not_tell_it(rule: Rule, key: str | None) -> None:
+    assert stamp_of(ORIGINAL, rule).metadata.get(PROVENANCE + "key") == key
 
 
 def test_the_check_a_copy_passed_is_noted_and_is_no_part_of_equality() -> None:

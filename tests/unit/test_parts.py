@@ -365,7 +365,18 @@ def test_a_part_travels_through_a_queue_unchanged() -> None:
     assert [change.part for change in batch.deliveries[0].changes] == [part]
 
 
-@pytest.mark.parametrize("body", ['{"replicatePart": {}}', '{"replicatePart": {"index": 1}}', '{"replicatePart": 3}'])
+WORK = Part.of(original_of(DATA, version_id="v1"), RULE, "copies/k").at(7)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"replicatePart": {}}',
+        '{"replicatePart": {"index": 1}}',
+        '{"replicatePart": 3}',
+        *(part_message(replace(WORK, **{name: []})) for name in ("version_id", "name", "size", "index")),  # type: ignore[arg-type] # so it shall be
+    ],
+)
 def test_a_message_that_is_no_part_is_a_fault(body: str) -> None:
     batch = parse({"Records": [{"eventSource": "aws:sqs", "messageId": "1", "body": body}]})
     assert batch.deliveries[0].faults

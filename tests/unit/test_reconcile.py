@@ -299,6 +299,25 @@ def test_a_key_that_rests_at_last_is_made_equal(world: World, faults: Faults) ->
     assert world.equal(f"{TURNS - 2}".encode())
 
 
+def test_a_delete_leaves_the_copy_of_another_key_with_that_name(world: World) -> None:
+    """A move between two prefixes that become one, of which the old key's deletion is told last."""
+    rules = {at: replace(RULE, id=at, prefix=f"{at}/", replace_prefix="one/") for at in "ab"}
+
+    def run(at: str) -> Outcome:
+        route = Route(source=world.source, destination=world.destination, rules=(rules[at],))
+        return reconcile(route, f"{at}/k")
+
+    world.source.put("a/k", b"data")
+    run("a")
+    world.source.put("b/k", b"data")
+    world.source.delete("a/k")
+    assert run("b").equal
+    assert run("a").why.startswith("not this replicator's copy")
+    assert world.destination.data("copies/one/k") == b"data"
+    world.source.delete("b/k")
+    assert run("b").actions == (Action.DELETE,)
+
+
 def test_a_name_among_those_of_parts_is_refused(world: World) -> None:
     """Else it would be swept with them."""
     rule = replace(RULE, destination_prefix=STAGING)
