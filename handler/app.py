@@ -63,6 +63,7 @@ class Service:
             time_left=self.deadline.left,
         )
         self._bucket = settings.bandwidth and TokenBucket(settings.bandwidth, left=self.deadline.left)
+        observe.logger.setLevel(settings.log_level)
         self._observer = observe.Observer(settings.metrics_namespace)
         self._dead_letters: Callable[[], DeadLetterQueue] | None = None
         if settings.dead_letter_queue:
@@ -165,7 +166,7 @@ class Service:
         except Unavailable as error:
             observe.logger.error(str(error))
             return False
-        observe.parked(errors[0], delivery.id)
+        observe.parked(errors[0], delivery.id, delivery.changes)
         return True
 
 

@@ -19,6 +19,7 @@ _MEMORY = 1024
 """MiB taken for granted where the environment does not say."""
 NAMESPACE = "CrossCloudReplicator"
 _BANDWIDTHS = range(MIB, 100 * GIB)
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _FEDERATION_FIELDS = ("audience", "subject_token_type", "token_url")
 
 
@@ -55,6 +56,8 @@ class Settings:
     of. Unset: Google's defaults."""
     metrics_namespace: str = NAMESPACE
     """METRICS_NAMESPACE, of CloudWatch."""
+    log_level: str = "INFO"
+    """POWERTOOLS_LOG_LEVEL."""
     by_source: Mapping[str, tuple[Rule, ...]] = field(init=False)
     """The enabled rules of each source bucket, the highest priority first."""
 
@@ -87,6 +90,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     dry_run = environment.get("DRY_RUN", "") or "false"
     if dry_run not in {"true", "false"}:
         faults.append(f"DRY_RUN must be true or false, not {dry_run!r}")
+    log_level = environment.get("POWERTOOLS_LOG_LEVEL", "").upper() or "INFO"
+    if log_level not in _LOG_LEVELS:
+        faults.append(f"POWERTOOLS_LOG_LEVEL must be one of {', '.join(_LOG_LEVELS)}, not {log_level!r}")
     credentials = _federation(environment.get("GCP_CREDENTIALS", "").strip(), faults)
     if faults:
         raise ConfigurationError(faults)
@@ -100,6 +106,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         bandwidth=bandwidth or None,
         dry_run=dry_run == "true",
         gcp_credentials=credentials,
+        log_level=log_level,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
     )
 

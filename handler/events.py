@@ -187,7 +187,7 @@ def _change(*, bucket: object, key: object, event: object, time: object, size: o
         return _Fault("a record without a bucket's name and an object's key")
     try:
         if len(key.encode()) > KEY_BYTES:
-            return _Fault("a key of over 1,024 bytes, which S3 does not have")
+            return _Fault(f"a key of over 1,024 bytes, which S3 does not have: {key[:64]!r}...")
     except UnicodeEncodeError:
         return _Fault("a key that is not Unicode text")
     name = (event if isinstance(event, str) else "").removeprefix("s3:")

@@ -17,10 +17,14 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from handler.errors import ReplicationError
+from handler.model import Change
 from handler.reconcile import IN_PARTS, Outcome
 from handler.replicator import Result
 
-logger = Logger(service="replicator", log_uncaught_exceptions=False)
+logger = Logger(service="replicator", level="INFO", log_uncaught_exceptions=False)
+
+_NAMED = 10
+"""Objects of one message that a line names at most."""
 
 for _vendor in ("boto3", "botocore", "google", "urllib3"):
     logging.getLogger(_vendor).setLevel(logging.INFO)  # at DEBUG they log session tokens and signatures
@@ -118,9 +122,10 @@ def _lag(result: Result, now: datetime) -> float | None:
     return round(max(0.0, (now - max(times)).total_seconds()), 3) if times else None
 
 
-def parked(reason: ReplicationError, where: str) -> None:
-    """Log that a message was given up, and why."""
-    logger.error("parked", extra={"code": reason.code, "detail": str(reason), "delivery": where})
+def parked(reason: ReplicationError, where: str, changes: Sequence[Change]) -> None:
+    """Log that a message was given up, why, and of which objects it told."""
+    objects = [f"{change.bucket}/{change.key}" for change in changes[:_NAMED]]
+    logger.error("parked", extra={"code": reason.code, "detail": str(reason), "delivery": where, "objects": objects})
 
 
 def ignored(what: str) -> None:

@@ -59,10 +59,10 @@ def _answer(result: Result) -> Response[str]:
     if result.errors:
         retryable = any(error.retryable for error in result.errors)
         return _response(500, {"error": "; ".join(map(str, result.errors)), "retryable": retryable})
-    if result.outcomes and all(outcome.original is None for outcome in result.outcomes):
-        return _response(404, {"error": "Source file not found"})
     if said := [outcome.why for outcome in result.outcomes if outcome.why.startswith(DRY_RUN)]:
         return _response(200, {"status": "Dry Run", "detail": "; ".join(said)})
+    if result.outcomes and all(outcome.original is None for outcome in result.outcomes):
+        return _response(404, {"error": "Source file not found"})
     if not any(outcome.equal for outcome in result.outcomes):
         detail = "; ".join(outcome.why for outcome in result.outcomes) or "no rule covers this key"
         return _response(403, {"error": "Key not allowed", "detail": detail})

@@ -229,6 +229,17 @@ def test_a_concurrency_that_is_none_is_a_fault(text: str) -> None:
     assert fault.startswith("CONCURRENCY")
 
 
+@pytest.mark.parametrize(("text", "level"), [(None, "INFO"), ("", "INFO"), ("debug", "DEBUG"), ("ERROR", "ERROR")])
+def test_the_level_of_the_log_is_a_setting(text: str | None, level: str) -> None:
+    told = {} if text is None else {"POWERTOOLS_LOG_LEVEL": text}
+    assert load({"REPLICATION_RULES": json.dumps([SMALLEST]), **told}).log_level == level
+
+
+def test_a_level_that_is_none_is_a_fault_beside_others() -> None:
+    told = {"REPLICATION_RULES": json.dumps([SMALLEST]), "POWERTOOLS_LOG_LEVEL": "LOUD", "CONCURRENCY": "zz"}
+    assert [fault.split()[0] for fault in faults(told)] == ["CONCURRENCY", "POWERTOOLS_LOG_LEVEL"]
+
+
 # --- which rules cover what
 
 

@@ -156,7 +156,8 @@ def test_an_event_name_that_is_no_text_does_not_break_the_log(
 
 
 def test_parked_and_ignored_are_said(log: io.StringIO) -> None:
-    observe.parked(Refused("no permission", code="DstPutObjectNotPermitted"), "m1")
+    changes = [Change(bucket="b", key=f"k{number}", event="ObjectCreated:Put") for number in range(20)]
+    observe.parked(Refused("no permission", code="DstPutObjectNotPermitted"), "m1", changes)
     observe.logger.setLevel(logging.DEBUG)
     try:
         observe.ignored("s3:TestEvent")
@@ -169,6 +170,7 @@ def test_parked_and_ignored_are_said(log: io.StringIO) -> None:
         "no permission",
         "m1",
     )
+    assert parked["objects"] == [f"b/k{number}" for number in range(10)]
     assert (ignored["level"], ignored["why"]) == ("DEBUG", "s3:TestEvent")
 
 

@@ -223,6 +223,11 @@ def test_no_body_does_worse_than_invalid_input(body: str | bytes, encode: bool, 
     assert ask(request(shape, body, encode=encode), COPIED).status in {200, 400}
 
 
+def test_a_dry_run_that_would_delete_says_so() -> None:
+    answer = ask(request(SHAPES[0], GOOD), replace(WOULD, original=None, why="dry run: would delete: no original"))
+    assert (answer.status, answer.body) == (200, {"status": "Dry Run", "detail": "dry run: would delete: no original"})
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_dry_run_is_no_success(shape: str) -> None:
     answer = ask(request(shape, GOOD), WOULD)

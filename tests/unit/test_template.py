@@ -42,8 +42,6 @@ EVERYTHING = Stack(
 )
 QUEUES = {"EventsQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
 CONSUMERS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
-POWERTOOLS = {"POWERTOOLS_LOG_LEVEL"}
-"""Variables that Powertools reads by itself."""
 BOTH = pytest.mark.parametrize("stack", [STACK, EVERYTHING], ids=["defaults", "everything"])
 
 
@@ -154,7 +152,7 @@ def test_every_variable_the_code_reads_is_set_and_the_reverse() -> None:
     assert read, "the way config.py reads has changed"
     read = {name for name in read if not name.startswith("AWS_LAMBDA_")}  # which Lambda sets
     for name in (*CONSUMERS, "CheckFunction"):
-        assert set(STACK.variables(name)) == read | POWERTOOLS
+        assert set(STACK.variables(name)) == read
 
 
 def test_our_own_variables_are_read_in_the_configuration_only() -> None:
