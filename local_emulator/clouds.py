@@ -71,7 +71,11 @@ class Clouds:
 
         bucket = self._settings.gcs_buckets[0] if self._settings.single else None
         server = GcsServer(folder=self._settings.destination, bucket=bucket, host=LOOPBACK, port=0)
-        url = str(self._stack.enter_context(server).url)
+        try:
+            url = str(self._stack.enter_context(server).url)
+        except RuntimeError as error:
+            used = f"another emulator uses the destination {self._settings.destination}"
+            raise StartError(f"{used}: end it, or give another one by --destination") from error
         if not self._settings.single:
             for name in self._settings.gcs_buckets:
                 _create_gcs_bucket(url, name)

@@ -81,6 +81,18 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
+def test_a_destination_in_use_is_one_clear_line(start: Callable[..., Desk]) -> None:
+    desk = start()
+    folders = ("--source", str(desk.source), "--destination", str(desk.destination))
+    for more in (("--port", "0"), ("invoke", "events/s3-put.json")):
+        ended = command(*folders, *more)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr == (
+            f"local_emulator: another emulator uses the destination {desk.destination}: "
+            "end it, or give another one by --destination\n"
+        )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -40,7 +40,7 @@ CURL = (
     """-d '{"s3_bucket": "dummy", "s3_key": "source-file.csv"}'"""
 )
 THEN = ["echo new > source_s3/x.txt", "cat destination_gcs/x.txt", "rm source_s3/x.txt"]
-INVOKE = ".venv/bin/python -m local_emulator invoke events/s3-put.json"
+INVOKE = ".venv/bin/python -m local_emulator invoke events/s3-put.json --destination destination_invoke"
 
 
 def test_every_command_of_the_readme_is_known_here() -> None:
@@ -89,11 +89,11 @@ def test_the_readmes_commands_do_what_it_says(tmp_path: Path) -> None:
         assert shell(THEN[1]) == "new\n"
         shell(THEN[2])
         eventually(lambda: not copy.exists(), "the copy's removal")
+        json.loads(shell(INVOKE))
     finally:
         emulator.send_signal(signal.SIGTERM)
         emulator.communicate(timeout=30)
     assert emulator.returncode == 0
-    json.loads(shell(INVOKE))
 
 
 def test_the_configuration_table_names_every_variable_that_is_read() -> None:
