@@ -16,7 +16,7 @@ from local_emulator import environment
 from local_emulator.aws import LOOPBACK, Aws
 from local_emulator.context import Invoke, invoker
 from local_emulator.function_url import Request, event_of
-from local_emulator.settings import StartError
+from local_emulator.settings import StartError, make_folder
 from local_emulator.watch import Mirror
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Clouds:
     def __enter__(self) -> Self:
         environment.isolate()
         try:
-            self._settings.destination.mkdir(parents=True, exist_ok=True)
+            make_folder(self._settings.destination)
             self.aws = self._stack.enter_context(Aws(self._settings))
             if self._settings.gcs_buckets:
                 self.gcs_url = self._start_gcs()
@@ -76,6 +76,8 @@ class Clouds:
         except RuntimeError as error:
             used = f"another emulator uses the destination {self._settings.destination}"
             raise StartError(f"{used}: end it, or give another one by --destination") from error
+        except OSError as error:
+            raise StartError(f"the GCS server did not start: {error}") from error
         if not self._settings.single:
             for name in self._settings.gcs_buckets:
                 _create_gcs_bucket(url, name)

@@ -16,6 +16,7 @@ from local_emulator.clouds import Clouds, leave
 from local_emulator.console import Console
 from local_emulator.poller import Poller
 from local_emulator.rest_server import RestServer, listen
+from local_emulator.settings import make_folder
 from local_emulator.watch import Watcher
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def run(settings: Settings) -> NoReturn:
     """Run until Ctrl-C or SIGTERM, then leave the process.
 
     Raises:
+        UsageError: a folder cannot be made.
         StartError: something could not be started; nothing runs.
     """
     asked = threading.Event()
@@ -60,11 +62,9 @@ def _on_signals(action: signal.Handlers | Callable[[int, object], None]) -> None
 def _start(settings: Settings, started: ExitStack, console: Console) -> str:
     """Start everything and return what is to be printed once everything answers."""
     listener = started.enter_context(listen(settings.host, settings.port))
-    if not settings.source.exists():
-        settings.source.mkdir(parents=True)
-        console.say(f"made the folder {settings.source}")
-    if not settings.destination.exists():
-        console.say(f"made the folder {settings.destination}")
+    for folder in (settings.source, settings.destination):
+        if make_folder(folder):
+            console.say(f"made the folder {folder}")
     clouds = started.enter_context(Clouds(settings))
     clouds.aws.wire()
     poller = Poller(

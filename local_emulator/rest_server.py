@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 6 * 1024 * 1024
 """Bytes: Lambda's limit for an event."""
+PORT_ERRORS = {errno.EADDRINUSE, errno.EACCES}
+"""What another port helps against."""
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +42,8 @@ def listen(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise StartError(f"cannot listen on {host!r}: {error.strerror}") from error
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise StartError(f"cannot listen on {host}:{port}: {reason} (--port 0 takes a free one)") from error
+        hint = " (--port 0 takes a free one)" if error.errno in PORT_ERRORS else ""
+        raise StartError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}") from error
 
 
 class RestServer:

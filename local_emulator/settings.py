@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+S3_BUCKET_NAME = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class UsageError(Exception):
@@ -44,21 +44,33 @@ class Settings:
     @property
     def gcs_buckets(self) -> list[str]:
         """Every GCS bucket that is replicated to."""
-        places = [rule["Destination"]["Bucket"].partition("://") for rule in self.rules]
-        return list(dict.fromkeys(place.partition("/")[0] for scheme, _, place in places if scheme == "gs"))
+        names = [_gcs_bucket(rule) for rule in self.rules]
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _gcs_bucket(rule: dict[str, Any]) -> str | None:
+    """The GCS bucket that a rule copies to, None where it is another place."""
+    scheme, _, place = rule["Destination"]["Bucket"].partition("://")
+    return place.partition("/")[0] if scheme == "gs" else None
 
 
 def own_rules(bucket: str, destination: Path, target: str) -> list[dict[str, Any]]:
-    """Return the one rule of an emulator that was not given any."""
+    """Return the one rule of an emulator that was not given any.
+
+    Raises:
+        UsageError: the bucket cannot have that name.
+    """
     url = f"gs://{bucket}" if target == "gcs" else destination.as_uri()
-    return [{"ID": "emulator", "Source": {"Bucket": bucket}, "Destination": {"Bucket": url}}]
+    rule = {"ID": "emulator", "Source": {"Bucket": bucket}, "Destination": {"Bucket": url}}
+    _check_buckets(rule, "--bucket")
+    return [rule]
 
 
 def read_rules(file: Path) -> list[dict[str, Any]]:
     """Read a rule list as far as the emulator needs it; the handler itself judges the rest.
 
     Raises:
-        UsageError: it is no list of rules that name a source bucket and a destination.
+        UsageError: it is no list of rules that name a source bucket and a destination, and names that can be.
     """
     rules = read_json(file)
     if not isinstance(rules, list) or not rules:
@@ -70,7 +82,23 @@ def read_rules(file: Path) -> list[dict[str, Any]]:
             ends = (None, None)
         if not all(isinstance(end, str) and end for end in ends):
             raise UsageError(f"{file}: rule {number} lacks Source.Bucket or Destination.Bucket")
+        _check_buckets(rule, f"{file}: rule {number}")
     return rules
+
+
+def _check_buckets(rule: dict[str, Any], place: str) -> None:
+    """See that S3 and GCS allow the names in a rule."""
+    source, destination = rule["Source"]["Bucket"], _gcs_bucket(rule)
+    if not S3_BUCKET_NAME.fullmatch(source):
+        allowed = "3 to 63 of a-z, 0-9, hyphen and dot, no two dots together, no IP address"
+        raise UsageError(f"{place}: {source!r} is not a bucket name of S3: {allowed}")
+    if destination is not None:
+        from local_emulator.gcs import errors, layout  # a folder target does without it
+
+        try:
+            layout.check_bucket_name(destination)
+        except errors.GcsError as error:
+            raise UsageError(f"{place}: {destination!r} is not a bucket name of GCS") from error
 
 
 def read_json(file: Path) -> Any:
@@ -88,7 +116,7 @@ def read_json(file: Path) -> Any:
 
 
 def check(settings: Settings) -> None:
-    """See that the folders and buckets make sense together.
+    """See that the folders make sense, each and together.
 
     Raises:
         UsageError: they do not.
@@ -97,8 +125,26 @@ def check(settings: Settings) -> None:
     if source.is_relative_to(destination) or destination.is_relative_to(source):
         raise UsageError(f"source {source} and destination {destination} must not lie inside one another")
     for folder in (settings.source, settings.destination):
-        if folder.exists() and not folder.is_dir():
+        try:
+            wrong = folder.exists() and not folder.is_dir()
+        except OSError as error:
+            raise UsageError(f"{folder}: {error.strerror}") from error
+        if wrong:
             raise UsageError(f"{folder} is not a folder")
-    for bucket in settings.source_buckets + settings.gcs_buckets:
-        if not BUCKET_NAME.fullmatch(bucket):
-            raise UsageError(f"{bucket!r} is not a bucket name: 3 to 63 of a-z, 0-9, hyphen and dot")
+
+
+def make_folder(folder: Path) -> bool:
+    """See that a folder is there; say whether it was made for that.
+
+    Raises:
+        UsageError: it is something else, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder") from None
+        return False
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return True

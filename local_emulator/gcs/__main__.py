@@ -20,9 +20,17 @@ def parser() -> argparse.ArgumentParser:
     add("--folder", type=Path, required=True, help="where buckets and objects live, as plain files; made if missing")
     add("--bucket", help="make the folder itself this one bucket; otherwise each folder in it is a bucket")
     add("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s, this machine only)")
-    add("--port", type=int, default=0, help="the port to listen on (default: a free one)")
+    add("--port", type=port, default=0, help="the port to listen on (default: a free one)")
     add("--one-write-a-second", action="store_true", help="refuse more than one write a second of a name, as GCS does")
     return result
+
+
+def port(text: str) -> int:
+    """Read a port's number."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port")
+    return number
 
 
 async def run(options: argparse.Namespace) -> None:

@@ -55,6 +55,13 @@ def check_object_name(name: object) -> str:
     return name
 
 
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"{path} is not a folder") from error
+
+
 class Layout:
     """One folder: its buckets, its state folder, and nothing outside of it.
 
@@ -63,14 +70,14 @@ class Layout:
     """
 
     def __init__(self, folder: Path, bucket: str | None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(str(folder))
         self.folder = os.path.realpath(folder)
         self.bucket = bucket
         self.state = os.path.join(self.folder, STATE)
         self.blobs = os.path.join(self.state, "blobs")
         self.scratch = os.path.join(self.state, "scratch")
         for path in (self.state, self.blobs, self.scratch):
-            os.makedirs(path, exist_ok=True)
+            _make_folder(path)
         for shard in sorted({f"{number:02x}" for number in range(256)} - set(os.listdir(self.blobs))):
             os.mkdir(os.path.join(self.blobs, shard))
 

@@ -93,6 +93,21 @@ def test_a_destination_in_use_is_one_clear_line(start: Callable[..., Desk]) -> N
         )
 
 
+def test_an_address_of_another_machine_is_one_clear_line(tmp_path: Path) -> None:
+    folders = ("--source", str(tmp_path / "s"), "--destination", str(tmp_path / "d"))
+    ended = command(*folders, "--host", "192.0.2.1", "--port", "0")
+    assert ended.returncode == 1
+    assert ended.stderr == "local_emulator: cannot listen on 192.0.2.1:0: Cannot assign requested address\n"
+
+
+def test_a_destination_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/.gcs").write_bytes(b"in the way")
+    ended = command("--source", str(tmp_path / "s"), "--destination", str(tmp_path / "d"), "--port", "0")
+    assert ended.returncode == 1
+    assert ended.stderr == f"local_emulator: the GCS server did not start: {tmp_path}/d/.gcs is not a folder\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -100,7 +115,12 @@ def test_a_destination_in_use_is_one_clear_line(start: Callable[..., Desk]) -> N
         (["--source", "{tmp}/a/b", "--destination", "{tmp}/a"], "must not lie inside one another"),
         (["--source", "{tmp}/a", "--destination", "{tmp}/a"], "must not lie inside one another"),
         (["--source", "{tmp}/file", "--destination", "{tmp}/a"], "is not a folder"),
-        (["--bucket", "No_Bucket"], "is not a bucket name"),
+        (["--source", "{tmp}/s", "--destination", "{tmp}/file/x", "--port", "0"], "/file/x cannot be made: Not a dir"),
+        (["--source", "{tmp}/file/x", "--destination", "{tmp}/d", "--port", "0"], "/file/x cannot be made: Not a dir"),
+        (["--bucket", "No_Bucket"], "--bucket: 'No_Bucket' is not a bucket name of S3"),
+        (["--bucket", "a..b", "--target", "folder"], "--bucket: 'a..b' is not a bucket name of S3"),
+        (["--bucket", "192.168.0.1"], "--bucket: '192.168.0.1' is not a bucket name of S3"),
+        (["--bucket", "my-google"], "--bucket: 'my-google' is not a bucket name of GCS"),
         (["--port", "70000"], "is not a port"),
         (["--visibility", "0"], "is less than 1"),
         (["--target", "azure"], "invalid choice"),
@@ -108,6 +128,8 @@ def test_a_destination_in_use_is_one_clear_line(start: Callable[..., Desk]) -> N
         (["--rules", "{tmp}/file"], "not JSON"),
         (["--rules", "{tmp}/object.json"], "a JSON list of rules was expected"),
         (["--rules", "{tmp}/lacking.json"], "rule 1 lacks"),
+        (["--rules", "{tmp}/short.json"], "short.json: rule 2: 'a' is not a bucket name of S3"),
+        (["--rules", "{tmp}/nowhere.json"], "nowhere.json: rule 1: '' is not a bucket name of GCS"),
         (["invoke", "{tmp}/none.json"], "No such file"),
         (["invoke", "{tmp}/file"], "not JSON"),
         (["invoke", "{tmp}/list.json"], "an event is a JSON object"),
@@ -118,8 +140,15 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: l
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "lacking.json").write_text('[{"Source": {"Bucket": "dummy"}}]')
+    good, short, nowhere = (
+        {"Source": {"Bucket": source}, "Destination": {"Bucket": url}}
+        for source, url in (("abc", "gs://abc"), ("a", "gs://abc"), ("abc", "gs://"))
+    )
+    (tmp_path / "short.json").write_text(json.dumps([good, short]))
+    (tmp_path / "nowhere.json").write_text(json.dumps([nowhere]))
     ended = command(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert ended.returncode == 2
+    assert "/file/x" not in ended.stdout
     assert message in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
 

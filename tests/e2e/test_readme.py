@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from local_emulator.settings import read_rules
 from tests.e2e.support import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,12 @@ def test_the_configuration_table_names_every_variable_that_is_read() -> None:
     read = set(re.findall(r'environment\.get\("([A-Z_]+)"', (ROOT / "handler" / "config.py").read_text()))
     assert read
     assert read <= set(re.findall(r"`([A-Z_]+)`", README))
+
+
+def test_the_rules_of_the_readme_are_rules(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "rules.json").write_text(example)
+    assert read_rules(tmp_path / "rules.json") == json.loads(example)
 
 
 def test_every_file_that_the_documents_link_is_there() -> None:

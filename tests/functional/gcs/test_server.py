@@ -15,7 +15,7 @@ from google.api_core import exceptions
 from google.cloud import storage
 
 from local_emulator.gcs import GcsServer
-from local_emulator.gcs.__main__ import parser
+from local_emulator.gcs.__main__ import main, parser
 from tests.functional.gcs.conftest import Api
 
 B = "/storage/v1/b/{bucket}"
@@ -161,3 +161,16 @@ def test_the_option_one_write_a_second(tmp_path: Path) -> None:
 def test_every_option_has_a_help_text() -> None:
     for action in parser()._actions:
         assert action.help, action.option_strings
+
+
+def test_a_port_that_none_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--folder", str(tmp_path), "--port", "99999"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith("argument --port: 99999 is not a port\n")
+
+
+def test_a_folder_that_is_none_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"in the way")
+    assert main(["--folder", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"local_emulator.gcs: {tmp_path}/file is not a folder\n"
