@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 LOUD = {"WARNING", "ERROR", "CRITICAL"}
 NOTHING = "nothing"
-"""The outcome of an event that found both sides equal."""
+"""The outcome of an event that found both sides equal, or of one in a dry run."""
+DRY_RUN = "dry run"
 RECENT = 3600
 """Seconds; an event file's events are older than that, and their age tells nothing."""
 
@@ -55,6 +56,9 @@ def summary(line: str) -> str:
     if not isinstance(record, dict):
         return line
     outcome = record.get("outcome")
+    why = str(record.get("why", ""))
+    if outcome == NOTHING and why.startswith(DRY_RUN):
+        return f"  {DRY_RUN:<7} {record.get('key', '')}{why.removeprefix(DRY_RUN)}"
     if outcome == NOTHING or not (outcome or record.get("level") in LOUD):
         return ""
     return _sentence(record, str(outcome or record["level"].lower()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -98,11 +99,14 @@ def _announcement(settings: Settings, clouds: Clouds, rest: str) -> str:
     }
     body = json.dumps({"s3_bucket": settings.bucket, "s3_key": clouds.mirror.any_key() or "source-file.csv"})
     targets = ", ".join(dict.fromkeys(rule["Destination"]["Bucket"] for rule in settings.rules))
+    look = f"Change a file there, and look into {settings.destination}"
+    if os.environ.get("DRY_RUN") == "true":
+        look = f"A dry run (DRY_RUN): what would be done is shown here, and {settings.destination} is left as it is"
     lines = [
         f"READY {json.dumps(ready)}",
         "",
         f"  {settings.source}  ->  s3://{settings.bucket}  ->  handler  ->  {targets}",
-        f"  Change a file there, and look into {settings.destination}",
+        f"  {look}",
         "",
         "  Replicate one object on demand:",
         f"    curl -X POST {rest}/v1/replicate/ -H 'Content-Type: application/json' -d {shlex.quote(body)}",

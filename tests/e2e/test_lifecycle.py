@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from local_emulator.process import ROOT
-from tests.e2e.support import Desk
+from tests.e2e.support import Desk, eventually
 
 END = 2.0
 """Seconds in which the emulator must be gone after a signal."""
@@ -187,6 +187,16 @@ def test_rules_of_ones_own_are_followed(start: Callable[..., Desk], tmp_path: Pa
         (desk.source / key).write_bytes(key.encode())
     for copy in ("log-copies/from-s3/logs/1.log", "data-copies/data/2.csv"):
         desk.await_there(copy)
+
+
+def test_a_dry_run_shows_what_it_would_do(start: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRY_RUN", "true")
+    desk = start()
+    eventually(lambda: "Ctrl-C ends it." in desk.told(), "the banner")
+    assert f"A dry run (DRY_RUN): what would be done is shown here, and {desk.destination} is left" in desk.told()
+    (desk.source / "new.txt").write_bytes(b"new")
+    eventually(lambda: "  dry run new.txt: would " in desk.told(), "a line for what would be done")
+    assert not (desk.destination / "new.txt").exists()
 
 
 def test_help_shows_examples() -> None:
