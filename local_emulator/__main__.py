@@ -127,7 +127,7 @@ def _add_options(parser: argparse.ArgumentParser, argument_default: str | None =
     add("--port", default=8000, type=port, what="its port, 0 for a free one")
     add("--versioned", default=False, action="store_true", what="give the source bucket versions")
     add("--max-receives", default=5, type=positive, metavar="N", what="deliveries before the dead-letter queue")
-    add("--visibility", default=30, type=positive, metavar="SECONDS", what="until a failed message comes again")
+    add("--visibility", default=30, type=visibility, metavar="SECONDS", what="until a failed message comes again")
     add("--concurrency", default=4, type=positive, metavar="N", what="invocations at a time")
     add("--verbose", default=False, action="store_true", what="show the handler's own logs and metrics")
 
@@ -137,6 +137,14 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def visibility(text: str) -> int:
+    """Read seconds, as many as SQS allows."""
+    number = positive(text)
+    if number > 43200:
+        raise argparse.ArgumentTypeError(f"{number} is more than 43200, which is SQS's most")
     return number
 
 

@@ -123,6 +123,7 @@ def test_a_destination_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> 
         (["--bucket", "my-google"], "--bucket: 'my-google' is not a bucket name of GCS"),
         (["--port", "70000"], "is not a port"),
         (["--visibility", "0"], "is less than 1"),
+        (["--visibility", "43201"], "43201 is more than 43200"),
         (["--target", "azure"], "invalid choice"),
         (["--rules", "{tmp}/none.json"], "No such file"),
         (["--rules", "{tmp}/file"], "not JSON"),
