@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from local_emulator.clouds import Clouds, leave
 from local_emulator.console import Console
 from local_emulator.poller import Poller
-from local_emulator.rest_server import RestServer, listen
+from local_emulator.rest_server import RestServer, listen, url_of
 from local_emulator.settings import make_folder
 from local_emulator.watch import Watcher
 
@@ -81,8 +81,7 @@ def _start(settings: Settings, started: ExitStack, console: Console) -> str:
     watcher.start()
     started.callback(watcher.stop)
     started.enter_context(RestServer(listener, clouds.invoke, concurrency=settings.concurrency))
-    host, port = listener.getsockname()[:2]
-    return _announcement(settings, clouds, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    return _announcement(settings, clouds, url_of(listener))
 
 
 def _announcement(settings: Settings, clouds: Clouds, rest: str) -> str:
@@ -114,5 +113,5 @@ def _announcement(settings: Settings, clouds: Clouds, rest: str) -> str:
     if clouds.gcs_url:
         code = f'from google.cloud import storage; print(*storage.Client().list_blobs("{settings.gcs_buckets[0]}"))'
         lines += ["  Read the copies with any GCS client:"]
-        lines += [f"    STORAGE_EMULATOR_HOST={clouds.gcs_url} python -c {shlex.quote(code)}"]
+        lines += [f"    STORAGE_EMULATOR_HOST={clouds.gcs_url} {shlex.quote(sys.executable)} -c {shlex.quote(code)}"]
     return "\n".join([*lines, "", "  Ctrl-C ends it.", ""])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 6 * 1024 * 1024
 """Bytes: Lambda's limit for an event."""
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - named, so that it is not shown as an address to ask
 PORT_ERRORS = {errno.EADDRINUSE, errno.EACCES}
 """What another port helps against."""
 
@@ -44,6 +45,13 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         hint = " (--port 0 takes a free one)" if error.errno in PORT_ERRORS else ""
         raise StartError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}{hint}") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL by which a program on this machine reaches a listening socket."""
+    host, port = listener.getsockname()[:2]
+    host = ANYWHERE.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class RestServer:

@@ -190,6 +190,17 @@ def test_rules_of_ones_own_are_followed(start: Callable[..., Desk], tmp_path: Pa
         desk.await_there(copy)
 
 
+def test_what_the_banner_says_can_be_typed(start: Callable[..., Desk], tmp_path: Path) -> None:
+    desk = start("--host", "0.0.0.0")
+    assert desk.ready["rest"].startswith("http://127.0.0.1:")
+    (desk.source / "new.txt").write_bytes(b"new")
+    desk.await_equal("new.txt")
+    (line,) = (line for line in desk.emulator.output() if "STORAGE_EMULATOR_HOST=" in line)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}  # no activated .venv
+    typed = subprocess.run(["sh", "-c", line], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "new.txt" in typed.stdout, typed.stderr
+
+
 def test_a_dry_run_shows_what_it_would_do(start: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRY_RUN", "true")
     desk = start()
