@@ -22,6 +22,8 @@ examples:
   python -m local_emulator invoke events/s3-put.json            one event or more through the handler
   python -m local_emulator demo                                 see it work, in a temporary folder"""
 
+TARGET = "copy through Google's API or a folder adapter (default gcs)"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says and return the exit code: 0, 1 where it failed, 2 where that made no sense."""
@@ -48,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "demo":
         from local_emulator.demo import demo
 
-        return demo(target=options.target, keep=options.keep, limit=options.limit)
+        return demo(target=options.target or "gcs", keep=options.keep, limit=options.limit)
     settings = settings_of(options)
     if options.command == "invoke":
         from local_emulator.invoke import invoke
@@ -66,12 +68,16 @@ def settings_of(options: argparse.Namespace) -> Settings:
         UsageError: they make no sense.
     """
     source, destination = options.source.absolute(), options.destination.absolute()
+    if options.rules and options.target:
+        raise UsageError("--target does nothing beside --rules, which say where copies go")
     if options.rules:
         rules = read_rules(options.rules)
         bucket = options.bucket or rules[0]["Source"]["Bucket"]
+        if bucket not in {rule["Source"]["Bucket"] for rule in rules}:
+            raise UsageError(f"--bucket {bucket} is no rule's Source.Bucket in {options.rules}")
     else:
         bucket = options.bucket or "dummy"
-        rules = own_rules(bucket, destination, options.target)
+        rules = own_rules(bucket, destination, options.target or "gcs")
     settings = Settings(
         source=source,
         destination=destination,
@@ -102,15 +108,17 @@ def _parser() -> argparse.ArgumentParser:
     invoke = commands.add_parser("invoke", help="send event files through the handler and print its answers")
     invoke.add_argument("files", type=Path, nargs="+", metavar="FILE", help="an event, as in events/")
     # A default here would undo what stands before the command's name
-    _add_options(invoke, argument_default=argparse.SUPPRESS)
+    _add_options(invoke, argument_default=argparse.SUPPRESS, serving=False)
     demo = commands.add_parser("demo", help="replicate files by real events and show what happened")
-    demo.add_argument("--target", choices=("gcs", "folder"), default=argparse.SUPPRESS, help="as above")
+    demo.add_argument("--target", choices=("gcs", "folder"), default=argparse.SUPPRESS, help=TARGET)
     demo.add_argument("--keep", action="store_true", help="leave both folders behind, and say where")
     demo.add_argument("--limit", type=positive, default=120, metavar="SECONDS", help="give up after (default 120)")
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser, argument_default: str | None = None) -> None:
+def _add_options(
+    parser: argparse.ArgumentParser, argument_default: str | None = None, *, serving: bool = True
+) -> None:
     parser.argument_default = argument_default
 
     def add(name: str, *, default: object = None, what: str, **rest: object) -> None:
@@ -121,15 +129,17 @@ def _add_options(parser: argparse.ArgumentParser, argument_default: str | None =
     add("--source", default=Path("source_s3"), type=Path, metavar="FOLDER", what="what S3 holds")
     add("--destination", default=Path("destination_gcs"), type=Path, metavar="FOLDER", what="where the copies go")
     add("--bucket", metavar="NAME", what="the S3 bucket of the source folder (default dummy, or the first rule's)")
-    add("--target", default="gcs", choices=("gcs", "folder"), what="copy through Google's API or a folder adapter")
+    add("--target", choices=("gcs", "folder"), what=TARGET)
     add("--rules", type=Path, metavar="FILE", what="a JSON rule list for REPLICATION_RULES instead of --target")
+    add("--versioned", default=False, action="store_true", what="give the source bucket versions")
+    add("--verbose", default=False, action="store_true", what="show the handler's own logs and metrics")
+    if not serving:
+        return
     add("--host", default="127.0.0.1", what="where the REST endpoint listens")
     add("--port", default=8000, type=port, what="its port, 0 for a free one")
-    add("--versioned", default=False, action="store_true", what="give the source bucket versions")
     add("--max-receives", default=5, type=positive, metavar="N", what="deliveries before the dead-letter queue")
     add("--visibility", default=30, type=visibility, metavar="SECONDS", what="until a failed message comes again")
     add("--concurrency", default=4, type=positive, metavar="N", what="invocations at a time")
-    add("--verbose", default=False, action="store_true", what="show the handler's own logs and metrics")
 
 
 def positive(text: str) -> int:

@@ -131,6 +131,9 @@ def test_a_destination_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> 
         (["--rules", "{tmp}/lacking.json"], "rule 1 lacks"),
         (["--rules", "{tmp}/short.json"], "short.json: rule 2: 'a' is not a bucket name of S3"),
         (["--rules", "{tmp}/nowhere.json"], "nowhere.json: rule 1: '' is not a bucket name of GCS"),
+        (["--rules", "{tmp}/good.json", "--bucket", "zzz"], "--bucket zzz is no rule's Source.Bucket in "),
+        (["--rules", "{tmp}/good.json", "--target", "folder"], "--target does nothing beside --rules"),
+        (["invoke", "{tmp}/list.json", "--port", "0"], "unrecognized arguments: --port 0"),
         (["invoke", "{tmp}/none.json"], "No such file"),
         (["invoke", "{tmp}/file"], "not JSON"),
         (["invoke", "{tmp}/list.json"], "an event is a JSON object"),
@@ -145,6 +148,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path: Path, arguments: l
         {"Source": {"Bucket": source}, "Destination": {"Bucket": url}}
         for source, url in (("abc", "gs://abc"), ("a", "gs://abc"), ("abc", "gs://"))
     )
+    (tmp_path / "good.json").write_text(json.dumps([good]))
     (tmp_path / "short.json").write_text(json.dumps([good, short]))
     (tmp_path / "nowhere.json").write_text(json.dumps([nowhere]))
     ended = command(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
@@ -215,3 +219,11 @@ def test_help_shows_examples() -> None:
     shown = command("--help")
     assert shown.returncode == 0
     assert "python -m local_emulator invoke events/s3-put.json" in shown.stdout
+
+
+def test_help_of_a_command_lists_what_does_something_there() -> None:
+    shown = command("invoke", "--help").stdout
+    assert "--destination" in shown
+    for option in ("--host", "--port", "--max-receives", "--visibility", "--concurrency"):
+        assert option not in shown
+    assert "as above" not in command("demo", "--help").stdout
