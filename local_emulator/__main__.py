@@ -116,9 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_options(
-    parser: argparse.ArgumentParser, argument_default: str | None = None, *, serving: bool = True
-) -> None:
+def _add_options(parser: argparse.ArgumentParser, argument_default: str | None = None, *, serving: bool = True) -> None:
     parser.argument_default = argument_default
 
     def add(name: str, *, default: object = None, what: str, **rest: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import urllib.error
@@ -108,6 +109,21 @@ def _import_handler() -> Invoke:
     except Exception as error:
         raise StartError(f"the handler did not start: {error}") from error
     return invoke
+
+
+def leave_at_a_signal(started: ExitStack, code: int) -> None:
+    """Let Ctrl-C and SIGTERM end the process from now on, whatever it is at.
+
+    Nothing is raised for that: the upload in progress would be taken back while moto still reads it.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        leave(started, code)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def leave(started: ExitStack, code: int) -> NoReturn:

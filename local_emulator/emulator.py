@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
-import signal
 import sys
-import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
-from local_emulator.clouds import Clouds, leave
+from local_emulator.clouds import Clouds, leave_at_a_signal
 from local_emulator.console import Console
 from local_emulator.poller import Poller
 from local_emulator.rest_server import RestServer, listen, url_of
@@ -21,8 +18,6 @@ from local_emulator.settings import make_folder
 from local_emulator.watch import Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from local_emulator.settings import Settings
 
 
@@ -37,27 +32,13 @@ def run(settings: Settings) -> NoReturn:
         UsageError: a folder cannot be made.
         StartError: something could not be started; nothing runs.
     """
-    asked = threading.Event()
-
-    def end(_number: int, _frame: object) -> None:
-        asked.set()
-        raise KeyboardInterrupt  # out of whatever the start is at
-
-    _on_signals(end)
     console = Console(sys.stdout, verbose=settings.verbose)
     sys.stdout = console
     with ExitStack() as started:
-        with contextlib.suppress(KeyboardInterrupt):
-            console.say(_start(settings, started, console))
-            while not asked.is_set():
-                time.sleep(WAKE)
-        _on_signals(signal.SIG_IGN)
-        leave(started, 0)
-
-
-def _on_signals(action: signal.Handlers | Callable[[int, object], None]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, action)
+        leave_at_a_signal(started, 0)
+        console.say(_start(settings, started, console))
+        while True:
+            time.sleep(WAKE)
 
 
 def _start(settings: Settings, started: ExitStack, console: Console) -> str:

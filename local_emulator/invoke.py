@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local_emulator.clouds import Clouds, leave
+from local_emulator.clouds import Clouds, leave, leave_at_a_signal
 from local_emulator.console import Console
 from local_emulator.samples import objects_in
 from local_emulator.settings import UsageError, read_json
@@ -38,6 +38,7 @@ def invoke(files: Sequence[Path], settings: Settings) -> int:
     sys.stdout = console = Console(sys.stderr, verbose=settings.verbose)
     code = 0
     with ExitStack() as started:
+        leave_at_a_signal(started, 130)  # as a shell would say it
         clouds = started.enter_context(Clouds(settings))
         for file, event in events:
             _provide(event, clouds, settings, console)

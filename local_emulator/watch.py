@@ -29,6 +29,8 @@ FULL_SCAN = 3.0
 """Seconds between scans that nothing asked for. They find what no notification came for, which can happen."""
 SPARE = 20
 """How many times as long as a scan took the next such scan is put off: a huge folder costs no more than this."""
+LONG, MANY = 256 << 20, 1000
+"""Bytes, and files: more take so long that it is said what goes on."""
 UPLOAD = TransferConfig(use_threads=False)
 """As `aws s3 cp`: multipart from 8 MiB, in parts of 8 MiB."""
 
@@ -47,7 +49,7 @@ class Mirror:
     """Puts and deletes objects until the bucket holds the folder's regular files, each under its relative path.
 
     Links to files are followed, links to folders are not. Names that are not valid UTF-8 cannot be keys and are
-    skipped, as is what cannot be read; each is said once.
+    skipped, as is what cannot be read; each is said once, as is what takes long.
     """
 
     def __init__(self, folder: Path, s3: S3Client, bucket: str) -> None:
@@ -73,6 +75,9 @@ class Mirror:
         found = self._scan()
         gone = self._known.keys() - found.keys()
         changed = [key for key, signature in found.items() if self._known.get(key) != signature]
+        size = sum(found[key].size for key in changed)
+        if size > LONG or len(changed) > MANY:
+            self._say_once(f"loading {len(changed):,} files, {size >> 20:,} MiB, into s3://{self._bucket}")
         done = [self._attempt(key, self._delete) for key in sorted(gone)]
         done += [self._attempt(key, self._put) for key in sorted(changed, key=lambda key: found[key].size)]
         return any(done)

@@ -62,6 +62,25 @@ def test_a_signal_ends_it_in_time_while_it_works(start: Callable[..., Desk]) -> 
     assert end_by(desk, signal.SIGTERM) < END
 
 
+@pytest.mark.parametrize(("more", "code"), [(("--port", "0"), 0), (("invoke", "events/s3-put.json"), 130)])
+def test_a_signal_ends_it_silently_while_the_source_is_loaded(tmp_path: Path, more: tuple[str, ...], code: int) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s/large.bin").touch()
+    os.truncate(tmp_path / "s/large.bin", 4 << 30)
+    folders = ("--source", str(tmp_path / "s"), "--destination", str(tmp_path / "d"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "local_emulator", *folders, *more], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as loading:
+        assert loading.stderr
+        assert loading.stderr.readline() == "local_emulator: loading 1 files, 4,096 MiB, into s3://dummy\n"
+        told = psutil.Process(loading.pid)
+        before = told.io_counters().read_chars
+        eventually(lambda: told.io_counters().read_chars > before + (64 << 20), "parts are sent")
+        loading.send_signal(signal.SIGINT)
+        assert loading.wait(END) == code
+        assert loading.stderr.read() == ""
+
+
 def test_a_second_signal_does_no_harm(start: Callable[..., Desk]) -> None:
     desk = start("--target", "folder")
     for _ in range(3):
@@ -195,7 +214,7 @@ def test_rules_of_ones_own_are_followed(start: Callable[..., Desk], tmp_path: Pa
 
 
 def test_what_the_banner_says_can_be_typed(start: Callable[..., Desk], tmp_path: Path) -> None:
-    desk = start("--host", "0.0.0.0")
+    desk = start("--host", "0.0.0.0")  # noqa: S104 - what is tested
     assert desk.ready["rest"].startswith("http://127.0.0.1:")
     (desk.source / "new.txt").write_bytes(b"new")
     desk.await_equal("new.txt")
