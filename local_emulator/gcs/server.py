@@ -64,12 +64,14 @@ class Front:
         self._store = store
         self._sessions = Sessions(store)
         self._faults = Faults()
+        self._said_gone = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer any request."""
         path = "/"
         try:
             path, query = split_target(request.raw_path)
+            self._check_folder()
             return await self._answer(request, path, query)
         except errors.GcsError as error:
             return _error(error, xml=not routes.is_json(path))
@@ -81,9 +83,20 @@ class Front:
         except ConnectionError:
             pass  # nobody is there to be told
         except Exception:
-            LOG.exception("%s %s", request.method, request.raw_path)
+            if not self._store.gone():
+                LOG.exception("%s %s", request.method, request.raw_path)
             return _error(errors.backend(), xml=not routes.is_json(path))
         return web.Response(status=503)
+
+    def _check_folder(self) -> None:
+        """Refuse whatever is asked once the folder is gone, and say so once."""
+        if not self._store.gone():
+            return
+        message = f"the folder {self._store.layout.folder} is gone: end this server and start it again"
+        if not self._said_gone:
+            self._said_gone = True
+            LOG.error(message)
+        raise errors.backend(message)
 
     async def _answer(self, request: web.BaseRequest, path: str, query: dict[str, str]) -> web.StreamResponse:
         method = request.headers.get("X-HTTP-Method-Override", request.method).upper()

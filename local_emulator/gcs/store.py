@@ -1,6 +1,6 @@
 """The objects behind the HTTP server: durable, one commit point, and equal to what a person sees in the folder."""
 # os functions cost a tenth of pathlib's, and these run for every request
-# ruff: noqa: PTH103, PTH118, PTH120
+# ruff: noqa: PTH103, PTH116, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Store:
         if bucket is not None:
             layout.check_bucket_name(bucket)
         self.layout = layout.Layout(folder, bucket)
-        self._lock = _only_one(os.path.join(self.layout.state, "lock"))
+        self._lock_path = os.path.join(self.layout.state, "lock")
+        self._lock = _only_one(self._lock_path)
         self.natural = Natural(self.layout)
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gcs")
         self.pace = writes.Pace(always=one_write_a_second)
@@ -57,6 +58,13 @@ class Store:
             self._readers.get().close()
         self.committer.stop()
         os.close(self._lock)
+
+    def gone(self) -> bool:
+        """Tell whether somebody removed the folder, or put another one in its place."""
+        try:
+            return not os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock))
+        except OSError:
+            return True
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Do blocking work beside the event loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -174,3 +175,21 @@ def test_a_folder_that_is_none_is_one_clear_line(tmp_path: Path, capsys: pytest.
     (tmp_path / "file").write_bytes(b"in the way")
     assert main(["--folder", str(tmp_path / "file")]) == 1
     assert capsys.readouterr().err == f"local_emulator.gcs: {tmp_path}/file is not a folder\n"
+
+
+def test_a_folder_that_was_removed_is_said_once_and_in_every_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "copies"
+    with GcsServer(folder, bucket="only") as server, requests.Session() as session:
+        api = Api(server.url, "only", session)
+        assert api.insert("a").status_code == 200
+        shutil.rmtree(folder)
+        message = f"the folder {folder} is gone: end this server and start it again"
+        for answer in (api.insert("b"), api.call("GET", "/storage/v1/b/only/o/a"), api.call("GET", "/only/a")):
+            assert answer.status_code == 503
+            assert message in answer.text
+        folder.mkdir()
+        assert api.insert("b").status_code == 503
+    assert caplog.messages == [message]
+    assert list(folder.iterdir()) == []
