@@ -58,10 +58,15 @@ def summary(line: str) -> str:
     outcome = record.get("outcome")
     why = str(record.get("why", ""))
     if outcome == NOTHING and why.startswith(DRY_RUN):
-        return f"  {DRY_RUN:<7} {record.get('key', '')}{why.removeprefix(DRY_RUN)}"
+        return printable(f"  {DRY_RUN:<7} {record.get('key', '')}{why.removeprefix(DRY_RUN)}")
     if outcome == NOTHING or not (outcome or record.get("level") in LOUD):
         return ""
-    return _sentence(record, str(outcome or record["level"].lower()))
+    return printable(_sentence(record, str(outcome or record["level"].lower())))
+
+
+def printable(text: str) -> str:
+    """Return the text with what a terminal would obey escaped, as it may stand in a key."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _sentence(record: dict[str, Any], word: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local_emulator.clouds import Clouds, leave, leave_at_a_signal
-from local_emulator.console import Console
+from local_emulator.console import Console, printable
 from local_emulator.samples import objects_in
 from local_emulator.settings import UsageError, read_json
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from local_emulator.settings import Settings
 
-SAMPLE = b"id,name\n1,sample\n"
+SAMPLE = b"Sample data\n"
+"""What the events in events/ say that each object holds, by size and ETag."""
 
 
 def invoke(files: Sequence[Path], settings: Settings) -> int:
@@ -45,7 +46,8 @@ def invoke(files: Sequence[Path], settings: Settings) -> int:
             try:
                 print(json.dumps(clouds.invoke(event), indent=2, ensure_ascii=False), file=answers, flush=True)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is what it answered
-                console.say(f"{file}: {type(error).__name__}: {error}")
+                why = ": the event lacks what the handler looks for" if isinstance(error, KeyError) else ""
+                console.say(printable(f"{file}: {type(error).__name__}: {error}{why}"))
                 code = 1
         leave(started, code)
 
@@ -68,6 +70,6 @@ def _provide(event: dict[str, Any], clouds: Clouds, settings: Settings, console:
             try:
                 clouds.aws.s3.put_object(Bucket=bucket, Key=key, Body=SAMPLE, ContentType="text/csv")
             except (BotoCoreError, ClientError) as error:
-                console.say(f"no sample object at s3://{bucket}/{key}: {error}")
+                console.say(printable(f"no sample object at s3://{bucket}/{key}: {error}"))
             else:
-                console.say(f"put a sample object at s3://{bucket}/{key}, which the event speaks of")
+                console.say(printable(f"put a sample object at s3://{bucket}/{key}, which the event speaks of"))

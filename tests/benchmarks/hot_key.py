@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import logging
@@ -156,7 +157,10 @@ def _quiet() -> Iterator[Any]:
 
 def main() -> int:
     """Run it and print what came of it."""
-    writes, seconds = (int(text) for text in (*sys.argv[1:], "1000", "10")[:2])
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.hot_key", description=__doc__)
+    parser.add_argument("writes", type=int, nargs="?", default=1000, help="of the key (default %(default)s)")
+    parser.add_argument("seconds", type=int, nargs="?", default=10, help="that they take (default %(default)s)")
+    asked = parser.parse_args()
     environment.isolate()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
@@ -164,11 +168,11 @@ def main() -> int:
     host, port = server.get_host_and_port()
     try:
         with tempfile.TemporaryDirectory() as folder, GcsServer(folder, one_write_a_second=True) as gcs:
-            report = hot_key(f"http://{host}:{port}", gcs.url, writes, seconds)
+            report = hot_key(f"http://{host}:{port}", gcs.url, asked.writes, asked.seconds)
     finally:
         server.stop()
     print(report)
-    return 0 if report.equal and report.copies < writes / 10 else 1
+    return 0 if report.equal and report.copies < asked.writes / 10 else 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def test_a_created_event_copies_a_sample_and_says_so(tmp_path: Path) -> None:
     ended = command("invoke", str(ROOT / "events/s3-put.json"), "--destination", str(tmp_path / "copies"))
     assert (ended.returncode, ended.stdout) == (0, "null\n"), ended.stderr
     assert "put a sample object at s3://dummy/source-file.csv" in ended.stderr
-    assert (tmp_path / "copies/source-file.csv").exists()
+    said = json.loads((ROOT / "events/s3-put.json").read_text())["Records"][0]["s3"]["object"]
+    copy = (tmp_path / "copies/source-file.csv").read_bytes()
+    assert (len(copy), md5(copy, usedforsecurity=False).hexdigest()) == (said["size"], said["eTag"])
 
 
 def test_what_lies_in_the_source_folder_is_used(tmp_path: Path) -> None:
@@ -75,3 +78,15 @@ def test_an_event_of_no_known_shape_is_an_error(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "Traceback" not in ended.stderr
     assert "Malformed" in ended.stderr
+
+
+def test_an_event_that_lacks_a_field_is_said_in_one_line(tmp_path: Path) -> None:
+    event = json.loads((ROOT / "events/function-url.json").read_text())
+    del event["requestContext"]["stage"]
+    file = tmp_path / "odd\x1b.json"
+    file.write_text(json.dumps(event))
+    ended = command("invoke", str(file), "--target", "folder", "--destination", str(tmp_path / "d"))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    name = str(file).replace("\x1b", "\\x1b")
+    assert ended.stderr.splitlines()[-1] == f"{name}: KeyError: 'stage': the event lacks what the handler looks for"
+    assert "Traceback" not in ended.stderr

@@ -95,6 +95,14 @@ OUTCOME = {"level": "INFO", "outcome": "put", "key": "a.txt", "bytes": 5000, "se
         (json.dumps(OUTCOME), "  put     a.txt  5,000 bytes  34 ms after the event\n"),
         (json.dumps(OUTCOME | {"seconds_since_event": None}), "  put     a.txt  5,000 bytes\n"),
         (json.dumps(OUTCOME | {"outcome": "nothing"}), ""),
+        (
+            json.dumps(OUTCOME | {"outcome": "nothing", "why": "dry run: would put: new"}),
+            "  dry run a.txt: would put: new\n",
+        ),
+        (
+            json.dumps(OUTCOME | {"key": "\x1b[31mß\n\x9b", "bytes": 1}),
+            "  put     \\x1b[31mß\\n\\x9b  1 bytes  34 ms after the event\n",
+        ),
         (json.dumps({"level": "INFO", "message": "hello"}), ""),
         (json.dumps({"_aws": {}}), ""),
         (

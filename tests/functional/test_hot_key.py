@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_emulator.gcs import GcsServer
-from tests.benchmarks.hot_key import hot_key
+from tests.benchmarks.hot_key import hot_key, main
 
 
 @pytest.fixture
@@ -23,3 +23,11 @@ def test_a_hundred_writes_of_one_key_end_equal_by_a_few_writes(s3_url: str, slow
     assert report.equal
     assert report.copies <= 10
     assert dict(report.failures) == {}, "what GCS has no time for waits, and does not fail"
+
+
+def test_its_help_says_what_it_takes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hot_key", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "[writes] [seconds]" in capsys.readouterr().out
