@@ -253,7 +253,7 @@ class S3Source:
             self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")["Body"].close()
         except _failures() as reason:
             return _translate(reason, f"HEAD {key!r}")
-        return _translate(error, f"HEAD {key!r}")
+        return Unavailable(f"HEAD {key!r} was answered {_status(error)}, and a GET is not refused", code="SrcUnsettled")
 
 
 class _Body(Protocol):

@@ -297,6 +297,17 @@ def test_a_head_that_is_denied_asks_again_for_the_reason(
     assert (type(caught.value), caught.value.code) == (kind, ours)
 
 
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_head_that_is_denied_and_a_get_that_is_not_is_tried_again(stubbed: S3Client, status: int) -> None:
+    """A policy is just being changed."""
+    with Stubber(stubbed) as stub:
+        stub.add_client_error("head_object", str(status), "", status)
+        stub.add_response("get_object", {"Body": StreamingBody(io.BytesIO(b"d"), 1)})
+        with pytest.raises(Unavailable) as caught:
+            S3Source(stubbed, "b").head("k")
+    assert caught.value.code == "SrcUnsettled"
+
+
 @pytest.mark.parametrize("status", [500, 503, 301, 429])
 def test_a_head_that_fails_otherwise_is_unavailable(stubbed: S3Client, status: int) -> None:
     with Stubber(stubbed) as stub:
