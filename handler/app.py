@@ -58,7 +58,7 @@ class Service:
         self._clients: dict[str, Any] = {}
         self._lock = Lock()
         self._s3 = S3Requests(
-            partial(self._aws, "s3"),
+            partial(self.aws, "s3"),
             connections=settings.concurrency + settings.streams,
             time_left=self.deadline.left,
         )
@@ -67,7 +67,7 @@ class Service:
         self._observer = observe.Observer(settings.metrics_namespace)
         self._dead_letters: Callable[[], DeadLetterQueue] | None = None
         if settings.dead_letter_queue:
-            self._dead_letters = lambda: DeadLetterQueue(self._aws("sqs"), settings.dead_letter_queue)
+            self._dead_letters = lambda: DeadLetterQueue(self.aws("sqs"), settings.dead_letter_queue)
         self.replicator = Replicator(
             settings.by_source,
             source=self._source,
@@ -86,9 +86,9 @@ class Service:
         if not self._settings.parts_queue:
             return None
         url = self._settings.parts_queue
-        return lambda parts: PartsQueue(self._aws("sqs"), url).send([events.part_message(part) for part in parts])
+        return lambda parts: PartsQueue(self.aws("sqs"), url).send([events.part_message(part) for part in parts])
 
-    def _aws(self, service: str) -> Any:
+    def aws(self, service: str) -> Any:
         """Return the one boto3 client of a service, made when it is first needed: most invocations need none."""
         with self._lock:  # boto3 makes one at a time
             if service not in self._clients:
@@ -117,9 +117,9 @@ class Service:
             return FolderDestination(Path(place))
         from handler.adapters.gcs import GcsDestination
 
-        return GcsDestination(self._gcs(), place, time_left=self.deadline.left)
+        return GcsDestination(self.gcs(), place, time_left=self.deadline.left)
 
-    def _gcs(self) -> Any:
+    def gcs(self) -> Any:
         """Return the one client of GCS, whose token all threads share."""
         with self._lock:
             if "gcs" not in self._clients:
@@ -128,6 +128,13 @@ class Service:
                 connections = self._settings.concurrency + self._settings.streams
                 self._clients["gcs"] = connect(self._settings.gcp_credentials, connections=connections)
             return self._clients["gcs"]
+
+    def close(self) -> None:
+        """Close every connection, which Lambda never does."""
+        for client in self._clients.values():
+            client.close()
+        self._s3.close()
+        self.replicator.close()
 
     def on_demand(self, change: Change) -> Result:
         """Replicate one key for a caller who waits."""

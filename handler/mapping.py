@@ -55,6 +55,13 @@ def is_ours(replica: Replica, rule: Rule, key: str) -> bool:
     return metadata.get(PROVENANCE + "bucket") == rule.source and metadata.get(PROVENANCE + "key", key) == key
 
 
+def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
+    """Whether the replica is of that state of the original as far as a listing tells: not by its version or tags."""
+    wanted = _provenance(original, rule, "")
+    del wanted[PROVENANCE + "digest"]
+    return replica.size == original.size and wanted.items() <= replica.stamp.metadata.items()
+
+
 def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
     """Whether the replica has the bytes of `original` and the metadata of `stamp`, by its provenance."""
     return (

@@ -108,6 +108,10 @@ class Replicator:
             return [self._one(work[0], go_on, alone=True)]
         return list(self._threads.map(partial(self._one, go_on=go_on), work))
 
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
+
     def allows(self, bucket: str) -> bool:
         """Whether the bucket is a source by any rule."""
         return bucket in self._rules

@@ -146,15 +146,20 @@ class GcsDestination:
 
     def list(self, prefix: str) -> dict[str, Replica]:
         """Return all objects whose names begin with `prefix`; one request for each 1,000; see `Composer`."""
+        return dict(self.scan(prefix))
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, Replica]]:
+        """Yield all objects whose names begin with `prefix`, in the order of their names' UTF-8; a page is held."""
         at = f"{self._objects}?prefix={quote(prefix, safe='')}&fields=nextPageToken,items({LISTED})"
-        found: dict[str, Replica] = {}
-        with translated(what := f"list {prefix!r}"):
-            page = self._call(what, "GET", at)
-            while True:
-                found |= {item["name"]: replica_of(item) for item in page.get("items", [])}
-                if not (token := page.get("nextPageToken")):
-                    return found
-                page = self._call(what, "GET", f"{at}&pageToken={quote(token, safe='')}")
+        what, more = f"list {prefix!r} in {self._objects}", ""
+        while True:
+            with translated(what):
+                page = self._call(what, "GET", at + more)
+                found = [(item["name"], replica_of(item)) for item in page.get("items", [])]
+            yield from found
+            if not (token := page.get("nextPageToken")):
+                return
+            more = f"&pageToken={quote(token, safe='')}"
 
     def _insert(
         self, what: str, resource: Mapping[str, Any], content_type: str | None, data: bytes, expect: Generation

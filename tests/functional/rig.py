@@ -135,11 +135,10 @@ class Rig:
             patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
             patch.setenv("STORAGE_EMULATOR_HOST", gcs_url or self.gcs_url)
             service = Service(settings)
-            self._stack.enter_context(closing(service._gcs()))
+            service.gcs()
             for name in ("s3", "sqs"):  # made here, where they are pointed at this rig
-                self._stack.enter_context(closing(service._aws(name)))
-        self._stack.enter_context(closing(service._s3))
-        self._stack.callback(service.replicator._threads.shutdown)
+                service.aws(name)
+        self._stack.callback(service.close)
         return service
 
     def handle(self, service: Service, *messages: Mapping[str, Any], clock: Clock | None = None) -> Told:
