@@ -253,22 +253,10 @@ class Parts:
             self._send([work.at(index) for index in missing])
             return None
 
-        failures: list[Exception] = []
-
-        def copy(task: tuple[int, Span]) -> int | None:
-            index, gap = task
-            try:
-                return None if job.copy(gap, staged, lambda: not failures and go_on()) else index
-            except Exception as error:  # noqa: BLE001 - raised below, once no other is under way
-                failures.append(error)
-                return index
-
         mine = [(index, gap) for index in missing if work.index in {None, index} for gap in missing[index]]
         if mine:  # few spans, as one that is a message's, are to have more streams than one each
             mine = [(index, share) for index, gap in mine for share in _shares(gap, STREAMS // len(mine))]
-        late = {index for index in self._threads.map(copy, mine) if index is not None}
-        if failures:
-            raise failures[0]
+        late = self._copy(job, mine, staged, go_on)
         if late and self._send:
             self._send([work.at(index) for index in sorted(late)])
             return None
@@ -279,3 +267,26 @@ class Parts:
         if gaps and work.index is None:
             raise Moved(f"{work.name!r}: parts are gone, another is composing them")
         return None if gaps else job.compose(parts, stamp, expect, go_on)
+
+    def _copy(
+        self, job: Job, spans: Sequence[tuple[int, Span]], staged: Mapping[str, Replica], go_on: Callable[[], bool]
+    ) -> set[int]:
+        """Copy spans side by side, and return the indexes of those that there was no time for.
+
+        The first that fails ends the others. It is raised once none is under way: what went on beyond that would put
+        parts in a later invocation, when nobody looks for them.
+        """
+        failures: list[Exception] = []
+
+        def copy(task: tuple[int, Span]) -> int | None:
+            index, gap = task
+            try:
+                return None if job.copy(gap, staged, lambda: not failures and go_on()) else index
+            except Exception as error:  # noqa: BLE001 - raised below
+                failures.append(error)
+                return index
+
+        late = {index for index in self._threads.map(copy, spans) if index is not None}
+        if failures:
+            raise failures[0]
+        return late

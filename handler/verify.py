@@ -25,6 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import config, mapping
 from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs_errors import translated
 from handler.app import Service
 from handler.errors import ReplicationError
 from handler.model import Change, Original, Rule
@@ -80,7 +81,7 @@ class Verifier:
         self.service = Service(replace(settings, dry_run=not mend))
         self.service.deadline.begin(_Unhurried())
         self.counts: Counter[str] = Counter()
-        """How many "objects" were listed, and how many copies of "others" beside them."""
+        """How many "objects" were listed, and how many of what was not compared."""
 
     def findings(self, s3: S3Client) -> Iterator[Finding]:
         """Compare everything.
@@ -120,7 +121,9 @@ class Verifier:
             self.counts[f"not compared, no GCS bucket: {rule.destination}"] += 1
             return
         start = rule.destination_key(rule.prefix)
-        copies = GcsDestination(self.service.gcs(), bucket).scan(start)
+        with translated("reach GCS"):
+            client = self.service.gcs()
+        copies = GcsDestination(client, bucket).scan(start)
         found = ((name.removeprefix(start), copy) for name, copy in copies if not name.startswith(STAGING))
         for rest, original, copy in joined(_listed(s3, rule), found):
             key = rule.prefix + rest
@@ -130,7 +133,7 @@ class Verifier:
             if original or (copy and mapping.is_ours(copy, rule, key)):
                 yield Work(bucket=rule.source, key=key, changes=(Change(bucket=rule.source, key=key, event="Verify"),))
             else:
-                self.counts["others"] += 1
+                self.counts["copies of others, left alone"] += 1
 
     def _count(self, original: Original | None) -> None:
         self.counts["objects"] += original is not None
@@ -203,12 +206,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (config.ConfigurationError, ReplicationError, ClientError, BotoCoreError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    said = ", ".join(f"{count:,} {what}" for what, count in sorted(left.items())) or "all equal"
+    except KeyboardInterrupt:
+        return 130
+    what = ", ".join(f"{count:,} {word}" for word, count in sorted(left.items()))
+    said = [f"{'done' if options.mend else 'to be done'}: {what}" if left else "all equal"]
     counts = dict(verifier.counts)
-    sys.stdout.write(
-        f"{counts.pop('objects', 0):,} objects compared in {time.monotonic() - began:.1f} s: {said}"
-        f"{''.join(f'; {count:,} {what}' for what, count in counts.items())}\n"
-    )
+    objects = counts.pop("objects", 0)
+    said += [f"{count:,} {what}" for what, count in counts.items()]
+    sys.stdout.write(f"{objects:,} objects compared in {time.monotonic() - began:.1f} s; {'; '.join(said)}\n")
     return 1 if left["failed"] or (left and not options.mend) else 0
 
 

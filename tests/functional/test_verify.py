@@ -38,6 +38,10 @@ class Desk:
         self.own = rules
         self.patch.setenv("REPLICATION_RULES", json.dumps(rules))
 
+    def unsay(self, name: str) -> None:
+        self.patch.delenv(name)
+        self.patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/no/such/file")
+
     def put(self, *keys: str, body: bytes = b"data", replicated: bool = True) -> None:
         for key in keys:
             self.rig.s3.put_object(Bucket=self.source, Key=key, Body=body)
@@ -69,7 +73,7 @@ def test_equal_sides_are_found_equal_by_two_listings(desk: Desk) -> None:
     code, lines, last = desk.run()
     assert (code, lines) == (0, [])
     assert last.startswith("6 objects compared in ")
-    assert last.endswith(" s: all equal")
+    assert last.endswith(" s; all equal")
     assert [(item.method, "list-type" in item.query) for item in desk.rig.front.exchanges] == [("GET", True)]
 
 
@@ -100,7 +104,7 @@ def test_what_is_not_equal_is_named_and_left(desk: Desk) -> None:
     code, lines, last = desk.run()
     assert (code, lines) == (1, FOUND)
     assert last.startswith("5 objects compared in ")
-    assert last.endswith(" s: 1 delete, 1 patch, 2 put; 1 others")
+    assert last.endswith(" s; to be done: 1 delete, 1 patch, 2 put; 1 copies of others, left alone")
     assert desk.names() == before
 
 
@@ -157,10 +161,11 @@ def test_what_can_never_be_equal_is_named_with_its_reason(desk: Desk) -> None:
     ("change", "text"),
     [
         (lambda desk: desk.rules(), "REPLICATION_RULES"),
+        (lambda desk: desk.unsay("STORAGE_EMULATOR_HOST"), "/no/such/file"),
         (lambda desk: desk.rules(rule("r", "no-such-bucket-of-ours", desk.to)), "NoSuchBucket"),
         (lambda desk: desk.rules(rule("r", desk.source, "gs://no-such-bucket-of-ours")), "no-such-bucket-of-ours"),
     ],
-    ids=["no rules", "no source", "no destination"],
+    ids=["no rules", "no credentials", "no source", "no destination"],
 )
 def test_what_cannot_be_compared_is_said(desk: Desk, change: Callable[[Desk], None], text: str) -> None:
     change(desk)
