@@ -40,6 +40,8 @@ AT_ONCE = 100
 """Keys in doubt that are looked at together."""
 PAUSE = 15.0
 """Seconds after which what was not equal is looked at once more: an event may have been on its way."""
+MOST = 10_000
+"""Keys that are looked at once more; of more than these, what the first look found is said."""
 _TOLD = 100_000
 """Names between two lines about the progress."""
 
@@ -95,7 +97,7 @@ class Verifier:
         for results in self._looked_at(doubtful):
             for result in results:
                 found = list(_findings(result))
-                if found and not self._mend:
+                if found and not self._mend and len(again) < MOST:
                     again.append(result.work)
                 else:
                     yield from found

@@ -124,6 +124,14 @@ def test_what_was_on_its_way_is_not_named(desk: Desk) -> None:
     verifier.service.close()
 
 
+def test_no_more_than_memory_has_are_looked_at_once_more(desk: Desk) -> None:
+    desk.patch.setattr(verify, "MOST", 2)
+    desk.put("1", "2", "3", "4", replicated=False)
+    verifier = Verifier(config.load(), pause=lambda: desk.put("1", "2", "3", "4"))
+    assert [finding.original[-1] for finding in verifier.findings(desk.rig.s3)] == ["3", "4"]
+    verifier.service.close()
+
+
 def test_tags_are_found_by_a_thorough_look_only(desk: Desk) -> None:
     desk.rules(rule("tags", desk.source, desk.to, to={"Tags": {"Status": "Enabled"}}))
     desk.put("k")
