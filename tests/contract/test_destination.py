@@ -410,15 +410,17 @@ def test_a_bad_body_can_be_tried_again_on_the_same_generation(rig: Rig) -> None:
 # --- rivals
 
 
+ROUNDS = 1001
+"""Of each race, of threads and of processes."""
 AGAIN = 10
 """In every so many rounds the loser tries again."""
 
 
-def _race(open_: Callable[[], Destination], start: Callable[[], object], name: bytes, rounds: int) -> list[int]:
+def _race(open_: Callable[[], Destination], start: Callable[[], object], name: bytes) -> list[int]:
     """Put in each round on the generation that all rivals see; return the rounds that were won."""
     destination = open_()
     won = []
-    for number in range(rounds):
+    for number in range(ROUNDS):
         key = f"race/{number}"
         start()
         try:
@@ -434,18 +436,15 @@ def _race(open_: Callable[[], Destination], start: Callable[[], object], name: b
 
 
 def test_of_two_threads_on_one_generation_exactly_one_wins(rig: Rig) -> None:
-    rounds = 1000 if rig.opener is None else 400
     barrier = threading.Barrier(2)
     with ThreadPoolExecutor(2) as threads:
-        rivals = [
-            threads.submit(_race, lambda: rig.destination, barrier.wait, name, rounds) for name in (b"left", b"right")
-        ]
+        rivals = [threads.submit(_race, lambda: rig.destination, barrier.wait, name) for name in (b"left", b"right")]
         left, right = (rival.result() for rival in rivals)
-    _check_the_race(rig, left, right, rounds)
+    _check_the_race(rig, left, right)
 
 
-def _race_in_process(open_: Callable[[], Destination], name: bytes, rounds: int) -> list[int]:
-    return _race(open_, _start_together, name, rounds)
+def _race_in_process(open_: Callable[[], Destination], name: bytes) -> list[int]:
+    return _race(open_, _start_together, name)
 
 
 def _start_together() -> None:
@@ -463,18 +462,17 @@ _BARRIER: threading.Barrier = threading.Barrier(1)
 def test_of_two_processes_on_one_generation_exactly_one_wins(rig: Rig) -> None:
     if rig.opener is None:
         return  # one process is all that can open it
-    rounds = 600
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(2)
     with spawn.Pool(2, _remember, (barrier,)) as pool:
-        rivals = [pool.apply_async(_race_in_process, (rig.opener, name, rounds)) for name in (b"left", b"right")]
+        rivals = [pool.apply_async(_race_in_process, (rig.opener, name)) for name in (b"left", b"right")]
         left, right = (rival.get(100) for rival in rivals)
-    _check_the_race(rig, left, right, rounds)
+    _check_the_race(rig, left, right)
 
 
-def _check_the_race(rig: Rig, left: Sequence[int], right: Sequence[int], rounds: int) -> None:
-    assert sorted([*left, *right]) == list(range(rounds))
-    for number in range(rounds):
+def _check_the_race(rig: Rig, left: Sequence[int], right: Sequence[int]) -> None:
+    assert sorted([*left, *right]) == list(range(ROUNDS))
+    for number in range(ROUNDS):
         winner, loser = (b"left", b"right") if number in left else (b"right", b"left")
         assert rig.read(f"race/{number}") == (loser * 4 if number % AGAIN == 0 else winner * 16)
     assert not rig.litter()
