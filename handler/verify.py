@@ -94,18 +94,16 @@ class Verifier:
         rules = [rule for rule in self._rules if not self._is_within_another(rule)]
         doubtful = itertools.chain.from_iterable(self._doubtful(s3, rule) for rule in rules)
         again: list[Work] = []
-        for results in self._looked_at(doubtful):
-            for result in results:
-                found = list(_findings(result))
-                if found and not self._mend and len(again) < MOST:
-                    again.append(result.work)
-                else:
-                    yield from found
+        for result in self._looked_at(doubtful):
+            found = list(_findings(result))
+            if found and not self._mend and len(again) < MOST:
+                again.append(result.work)
+            else:
+                yield from found
         if again:
             self._pause()
-        for results in self._looked_at(again):
-            for result in results:
-                yield from _findings(result)
+        for result in self._looked_at(again):
+            yield from _findings(result)
 
     def _is_within_another(self, rule: Rule) -> bool:
         """Whether what a rule's listing would find, another rule's does: the looks go by all rules anyway."""
@@ -142,10 +140,10 @@ class Verifier:
         if original and self.counts["objects"] % _TOLD == 0:
             sys.stderr.write(f"{self.counts['objects']:,} objects compared\n")
 
-    def _looked_at(self, works: Iterable[Work]) -> Iterator[list[Result]]:
+    def _looked_at(self, works: Iterable[Work]) -> Iterator[Result]:
         todo = iter(works)
         while some := list(itertools.islice(todo, AT_ONCE)):
-            yield self.service.replicator.replicate(some)
+            yield from self.service.replicator.replicate(some)
 
 
 def joined(

@@ -112,7 +112,7 @@ class GcsDestination:
         require_storable(key, 0, stamp)
         if expect == ABSENT:
             raise Moved(f"{key!r}: nothing to patch")
-        at = f"{self._at(key)}?{_both(expect)}"
+        at = f"{self._at(key)}?{_held(expect)}"
         with _absence_is_moved(key), translated(what := f"patch {key!r}"):
             old = replica_of(self._call(what, "GET", at)).stamp  # which names a PATCH must null
             if stamp.storage_class not in {None, old.storage_class}:
@@ -128,7 +128,7 @@ class GcsDestination:
         if expect == ABSENT or forbidden(key):
             raise Moved(f"{key!r}: nothing to delete")
         with _absence_is_moved(key), translated(what := f"delete {key!r}"):
-            self._ask(what, "DELETE", f"{self._at(key)}?{_both(expect)}")
+            self._ask(what, "DELETE", f"{self._at(key)}?{_held(expect)}")
 
     def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
         """Join 1 to 32 objects of the bucket, which go for good: soft delete does not keep them; see `Composer`."""
@@ -193,7 +193,7 @@ class GcsDestination:
 
     def _rewrite(self, key: str, stamp: Stamp, expect: Generation) -> Replica:
         at = (
-            f"{self._at(key)}/rewriteTo/b/{self._objects.split('/')[4]}/o/{quote(key, safe='')}?{_both(expect)}"
+            f"{self._at(key)}/rewriteTo/b/{self._objects.split('/')[4]}/o/{quote(key, safe='')}?{_held(expect)}"
             f"&ifSourceGenerationMatch={expect.number}"
         )
         what, more = f"rewrite {key!r}", ""
@@ -240,10 +240,7 @@ def _absence_is_moved(key: str) -> Iterator[None]:
 
 
 def _held(expect: Generation) -> str:
-    """The condition of a write that may be of a new object, as a query."""
-    return "ifGenerationMatch=0" if expect == ABSENT else _both(expect)
-
-
-def _both(expect: Generation) -> str:
-    """The condition on content and metadata, as a query."""
+    """The condition on content and metadata, as a query; a new object has neither yet."""
+    if expect == ABSENT:
+        return "ifGenerationMatch=0"
     return f"ifGenerationMatch={expect.number}&ifMetagenerationMatch={expect.metageneration}"
