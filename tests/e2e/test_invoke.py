@@ -22,7 +22,7 @@ def all_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Path, An
     folder = tmp_path_factory.mktemp("invoke")
     ended = command(
         *("invoke", *map(str, EVENTS), "--target", "folder"),
-        *("--source", str(folder / "none"), "--destination", str(folder / "copies")),
+        *folders(folder, "copies"),
     )
     assert not (folder / "none").exists()
     failed = [file for file in EVENTS if f"{file}: " in ended.stderr]
@@ -30,6 +30,11 @@ def all_at_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Path, An
     return dict(
         zip((file for file in EVENTS if file not in failed), documents(ended.stdout), strict=True)
     ), ended.stderr
+
+
+def folders(of_test: Path, copies: str) -> tuple[str, ...]:
+    """Folders of the test's own, whatever README's commands left in the default ones."""
+    return "--source", str(of_test / "none"), "--destination", str(of_test / copies)
 
 
 def documents(text: str) -> Iterator[Any]:
@@ -52,7 +57,7 @@ def test_every_event_file_gets_an_answer(all_at_once: tuple[dict[Path, Any], str
 
 
 def test_a_created_event_copies_a_sample_and_says_so(tmp_path: Path) -> None:
-    ended = command("invoke", str(ROOT / "events/s3-put.json"), "--destination", str(tmp_path / "copies"))
+    ended = command(*("invoke", str(ROOT / "events/s3-put.json")), *folders(tmp_path, "copies"))
     assert (ended.returncode, ended.stdout) == (0, "null\n"), ended.stderr
     assert "put a sample object at s3://dummy/source-file.csv" in ended.stderr
     said = json.loads((ROOT / "events/s3-put.json").read_text())["Records"][0]["s3"]["object"]
@@ -74,7 +79,7 @@ def test_what_lies_in_the_source_folder_is_used(tmp_path: Path) -> None:
 
 def test_an_event_of_no_known_shape_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "odd.json").write_text('{"Records": [{"eventSource": "aws:kinesis"}]}')
-    ended = command("invoke", str(tmp_path / "odd.json"), "--target", "folder", "--destination", str(tmp_path / "d"))
+    ended = command("invoke", str(tmp_path / "odd.json"), "--target", "folder", *folders(tmp_path, "d"))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "Traceback" not in ended.stderr
     assert "Malformed" in ended.stderr
@@ -85,7 +90,7 @@ def test_an_event_that_lacks_a_field_is_said_in_one_line(tmp_path: Path) -> None
     del event["requestContext"]["stage"]
     file = tmp_path / "odd\x1b.json"
     file.write_text(json.dumps(event))
-    ended = command("invoke", str(file), "--target", "folder", "--destination", str(tmp_path / "d"))
+    ended = command("invoke", str(file), "--target", "folder", *folders(tmp_path, "d"))
     assert (ended.returncode, ended.stdout) == (1, "")
     name = str(file).replace("\x1b", "\\x1b")
     assert ended.stderr.splitlines()[-1] == f"{name}: KeyError: 'stage': the event lacks what the handler looks for"
