@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,9 +16,12 @@ PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
 CHECK = PROVENANCE + "check"
 """Tells by which checksum the bytes were verified on their way; no part of equality."""
+CRC32C = PROVENANCE + "crc32c"
+"""The CRC32C of the bytes as they were written, base64: tells a copy whose bytes somebody replaced."""
 EXPIRES = "s3-expires"
 TAG = "s3-tag-"
 RESERVED = (PROVENANCE, TAG)
+_DEFAULT_TYPE = "application/octet-stream"
 LARGEST = 5 * TIB
 """The largest object GCS has; S3's are larger."""
 
@@ -44,52 +48,115 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
     headers = original.headers
     if headers.content_encoding is not None:
         headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
-    storage_class = rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*"))
+    storage_class = storage_class_of(original, rule)
     metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class))
     return Stamp(headers=headers, metadata=metadata, custom_time=original.last_modified, storage_class=storage_class)
 
 
+def storage_class_of(original: Original, rule: Rule) -> str | None:
+    """Return the GCS class that the rule asks for, None for the bucket's default."""
+    return rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*"))
+
+
 def is_ours(replica: Replica, rule: Rule, key: str) -> bool:
-    """Whether this replicator put the replica there, from the rule's source bucket and, as far as it says, that key."""
+    """Return True if this replicator put the replica there as the copy of `key` in the rule's source bucket.
+
+    A replica that names no key is the copy of the key that equals its name.
+    """
     metadata = replica.stamp.metadata
-    return metadata.get(PROVENANCE + "bucket") == rule.source and metadata.get(PROVENANCE + "key", key) == key
+    copied = metadata.get(PROVENANCE + "key", rule.destination_key(key))
+    return metadata.get(PROVENANCE + "bucket") == rule.source and copied == key
+
+
+def made_by(replica: Replica) -> str | None:
+    """Return the ID of the rule that the replica was made by, None if it names none."""
+    return replica.stamp.metadata.get(PROVENANCE + "rule")
 
 
 def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
-    """Whether the replica is of that state of the original as far as a listing tells: not by its version or tags."""
-    wanted = _provenance(original, rule, "")
-    del wanted[PROVENANCE + "digest"]
-    return replica.size == original.size and wanted.items() <= replica.stamp.metadata.items()
+    """Return True if a listing's entry for the replica shows it to be equal to a listing's entry for the original.
+
+    S3's listings have neither tags, nor headers, nor checksums other than the ETag. So this trusts the digest that the
+    replica carries, and checks that the replica's own headers, metadata and bytes still are what was digested and
+    recorded. False means only that the listings cannot tell.
+    """
+    metadata = replica.stamp.metadata
+    own = {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
+    digest = _digest(replica.stamp.headers, own, storage_class_of(original, rule))
+    found = provenance(metadata)
+    found.pop(PROVENANCE + "version-id", None)
+    is_recorded = replica.crc32c is not None and replica.crc32c == metadata.get(CRC32C)
+    is_md5 = replica.md5 is not None and base64.b64decode(replica.md5).hex() == original.etag
+    is_same_state = replica.size == original.size and found == _provenance(original, rule, digest)
+    return is_same_state and (is_recorded or is_md5)
 
 
 def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
-    """Whether the replica has the bytes of `original` and the metadata of `stamp`, by its provenance."""
+    """Return True if the replica has the original's bytes and everything that `stamp` asks for.
+
+    The bytes are the original's if a checksum of both sides agrees, or if the replica is of the same state of the
+    original and its checksum is the one recorded when it was written. A destination without checksums is believed.
+    The storage class and a later customTime are not compared: the destination's own lifecycle may change them.
+    """
     return (
-        replica.exists
-        and replica.size == original.size
-        and not _contradicted(original, replica)
-        and provenance(replica.stamp.metadata) == provenance(stamp.metadata)
+        has_same_bytes(original, replica, stamp)
+        and has_same_attributes(replica.stamp, stamp)
+        and (_agreed(original, replica) or replica.crc32c in {None, replica.stamp.metadata.get(CRC32C)})
     )
 
 
+def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
+    """Return True if headers and custom metadata are the wanted ones, and customTime is neither missing nor earlier."""
+    return (
+        _comparable(actual.headers) == _comparable(wanted.headers)
+        and _compared(actual.metadata) == _compared(wanted.metadata)
+        and not is_earlier(actual, wanted)
+    )
+
+
+def is_earlier(one: Stamp, other: Stamp) -> bool:
+    """Return True if the first customTime is earlier than the second; none at all is the earliest."""
+    first, second = one.custom_time, other.custom_time
+    return second is not None and (first is None or first < second)
+
+
 def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
-    """Whether the replica's bytes are the original's: by a strong checksum, or by its provenance."""
+    """Return True if the replica's bytes are the original's: by a strong checksum, or by its provenance.
+
+    Provenance is believed only while the bytes have the checksum that was recorded with it.
+    """
     if not replica.exists or replica.size != original.size or _contradicted(original, replica):
         return False
     if _agreed(original, replica):
         return True
+    known = {replica.crc32c, replica.stamp.metadata.get(CRC32C)} - {None}
+    if len(known) > 1:
+        return False
     ours, wanted = provenance(replica.stamp.metadata), provenance(stamp.metadata)
     return all(ours.get(PROVENANCE + name) == wanted[PROVENANCE + name] for name in ("bucket", "etag", "size"))
 
 
 def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The part of custom metadata that says which state a replica is of."""
-    return {name: value for name, value in metadata.items() if name.startswith(PROVENANCE) and name != CHECK}
+    """Return the part of custom metadata that says which state of which key, by which rule, a replica is of."""
+    return {name: value for name, value in _compared(metadata).items() if name.startswith(PROVENANCE)}
 
 
 def with_check(stamp: Stamp, check: str) -> Stamp:
     """Return the stamp with the name of the check that the bytes passed."""
     return replace(stamp, metadata={**stamp.metadata, CHECK: check})
+
+
+def recorded(stamp: Stamp, replica: Replica | None = None) -> Stamp:
+    """Return the stamp with a record of the bytes' CRC32C: a replica's, or whatever a `put` finds.
+
+    Args:
+        stamp: what the copy carries.
+        replica: the copy whose bytes are known to be right; None for bytes that are yet to be put.
+    """
+    asking = replace(stamp, crc32c_name=CRC32C)
+    if replica is None:
+        return asking
+    return asking.recording(replica.crc32c) if replica.crc32c else stamp
 
 
 def standing_check(original: Original, replica: Replica) -> str:
@@ -100,13 +167,14 @@ def standing_check(original: Original, replica: Replica) -> str:
 def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
     fields = {
         "bucket": rule.source,
+        "rule": rule.id,
         "etag": original.etag,
         "size": str(original.size),
         "last-modified": _iso(original.last_modified),
         "digest": digest,
     }
-    if rule.replace_prefix is not None:
-        fields["key"] = original.key  # which the name does not tell, and which may not be the only one with it
+    if rule.destination_key(original.key) != original.key:
+        fields["key"] = original.key  # the name does not tell it, and several keys may have one name
     if original.version_id is not None:
         fields["version-id"] = original.version_id
     return {PROVENANCE + name: value for name, value in fields.items()}
@@ -116,6 +184,17 @@ def _digest(headers: Headers, metadata: Mapping[str, str], storage_class: str | 
     """A digest of the mapped attributes, so that one metadata read settles equality whatever a store normalises."""
     canonical = json.dumps([headers, sorted(metadata.items()), storage_class])
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def _compared(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The custom metadata without what tells how and when the bytes were checked."""
+    return {name: value for name, value in metadata.items() if name not in {CHECK, CRC32C}}
+
+
+def _comparable(headers: Headers) -> list[str | None]:
+    """The headers as a store may hand them out: an empty one is none, and GCS's default is no Content-Type."""
+    values = [value or None for value in headers]
+    return [None if values[0] == _DEFAULT_TYPE else values[0], *values[1:]]
 
 
 def _agreed(original: Original, replica: Replica) -> bool:

@@ -93,6 +93,15 @@ class Stamp:
     custom_time: datetime | None = None
     storage_class: str | None = None
     """None: the bucket's default."""
+    crc32c_name: str = ""
+    """Name of a custom metadata entry in which a write records the CRC32C of the bytes, if the destination knows it
+    before it writes the metadata. Empty: nothing is recorded."""
+
+    def recording(self, crc32c: str) -> Stamp:
+        """Return the stamp with this CRC32C in the custom metadata, if it asks for that."""
+        if not self.crc32c_name:
+            return self
+        return replace(self, metadata={**self.metadata, self.crc32c_name: crc32c}, crc32c_name="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

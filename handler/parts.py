@@ -149,12 +149,14 @@ class Job:
         return merge(self.algorithm, [(part.share, part.size) for part in parts]) if self.algorithm else ""
 
     def _join(self, name: str, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
+        known = [(part.crc32c, part.size) for part in parts if part.crc32c]
+        expected = merge("CRC32C", known) if len(known) == len(parts) else None
+        stamp = stamp.recording(expected) if expected else replace(stamp, crc32c_name="")
         try:
             joined = self.destination.compose(name, [part.name for part in parts], stamp, expect=expect)
         except NotFound as error:
             raise Moved(f"{name!r}: parts are gone, another is composing them") from error
-        known = [(part.crc32c, part.size) for part in parts if part.crc32c]
-        if joined.crc32c and len(known) == len(parts) and joined.crc32c != (expected := merge("CRC32C", known)):
+        if joined.crc32c and expected and joined.crc32c != expected:
             self.destination.delete(name, expect=joined.generation)
             raise Corrupt(f"{name!r}: composed to crc32c {joined.crc32c}, while its parts' add up to {expected}")
         return joined

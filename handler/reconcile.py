@@ -83,8 +83,11 @@ class Outcome:
 
     @property
     def done(self) -> str:
-        """One word for the log: what the last action was."""
-        return self.actions[-1].value if self.actions else Action.NOTHING.value
+        """One word for the log: the last action, or the put that a patch completed."""
+        actions = self.actions
+        while len(actions) > 1 and actions[-1] is Action.PATCH:
+            actions = actions[:-1]
+        return actions[-1].value if actions else Action.NOTHING.value
 
 
 def decide(key: str, original: Original | None, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
@@ -100,7 +103,7 @@ def decide(key: str, original: Original | None, replica: Replica, rules: tuple[R
         Refused: the object cannot be replicated as it is.
     """
     if original is None:
-        return _decide_removal(key, replica, rules[0])
+        return _decide_removal(key, replica, rules)
     rule = next((rule for rule in rules if rule.matches(original)), None)
     if rule is None:
         names = " and ".join(repr(rule.id) for rule in rules)
@@ -108,7 +111,8 @@ def decide(key: str, original: Original | None, replica: Replica, rules: tuple[R
     stamp = mapping.stamp_of(original, rule)
     if mapping.is_equal(original, replica, stamp):
         return Decision(Action.NOTHING, EQUAL, rule, stamp)
-    if mapping.has_same_bytes(original, replica, stamp) and not _would_go_back(replica, stamp):
+    if mapping.has_same_bytes(original, replica, stamp) and not mapping.is_earlier(stamp, replica.stamp):
+        # A customTime that would go back is refused: https://cloud.google.com/storage/docs/metadata#custom-time
         return Decision(Action.PATCH, "the bytes are equal, the metadata is not", rule, stamp)
     if original.archived:
         raise Refused(
@@ -182,6 +186,8 @@ class _Loop:
         self.in_parts = part is not None
         self.again = again
         self.lost = False
+        self.patched: Replica | None = None
+        """What this loop's own patch left; a store may normalise what it is given."""
 
     def try_absent(self, announced: int | None) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
@@ -223,6 +229,8 @@ class _Loop:
         staged = self._staged()
         self.original = self.route.source.head(self.key)
         self.decision = self._decide(self.original, self.replica)
+        if self.decision.action is Action.PATCH and self._is_normalised(self.replica, self.decision.stamp):
+            self.decision = Decision(Action.NOTHING, EQUAL, self.decision.rule)
         if self.route.dry_run:
             self.decision = _only_said(self.decision)
             return True
@@ -236,6 +244,11 @@ class _Loop:
         except Moved:
             self.replica, self.lost = None, True
         return self._is_handed_over()
+
+    def _is_normalised(self, replica: Replica, stamp: Stamp) -> bool:
+        """Return True if the replica differs only in how the store writes what this loop has just patched."""
+        is_own = self.patched is not None and self.patched.generation == replica.generation
+        return is_own and mapping.provenance(replica.stamp.metadata) == mapping.provenance(stamp.metadata)
 
     def _may_have_left_parts(self) -> bool:
         """Whether an earlier delivery may have left staged parts: then they are listed, and all is looked at again."""
@@ -289,7 +302,9 @@ class _Loop:
                 replica = Replica()
             case Action.PATCH if original is not None:
                 self.check = mapping.standing_check(original, replica)
-                replica = destination.patch(self.name, mapping.with_check(decision.stamp, self.check), expect=expect)
+                stamp = mapping.recorded(mapping.with_check(decision.stamp, self.check), replica)
+                replica = destination.patch(self.name, stamp, expect=expect)
+                self.patched = replica
             case Action.PUT if original is not None:
                 return self._copy(original, decision, expect)
         self.actions.append(decision.action)
@@ -310,7 +325,7 @@ class _Loop:
         work = self.part or Part.of(original, decision.rule, self.name)
         job = parts.job(self.route.source, destination, original, work, decision.stamp.storage_class)
         self.check = f"{job.algorithm} of spans" if job.algorithm else "none"
-        stamp = mapping.with_check(decision.stamp, self.check)
+        stamp = mapping.recorded(mapping.with_check(decision.stamp, self.check))
         replica = parts.put(job, work, stamp, expect=expect, go_on=self.go_on)
         self.actions.append(Action.PUT if replica else Action.HAND_OVER)
         self.bytes += original.size if replica else 0
@@ -319,7 +334,7 @@ class _Loop:
     def _put(self, body: Reader, stamp: Stamp, expect: Generation, announced: Announced | None = None) -> Replica:
         check = check_of(body.original)
         self.check = check.name if check else "none"
-        stamp = mapping.with_check(stamp, self.check)
+        stamp = mapping.recorded(mapping.with_check(stamp, self.check))
         if announced:
             replica = announced.put(body, stamp)
         else:
@@ -350,20 +365,17 @@ def _only_said(decision: Decision) -> Decision:
     return Decision(Action.NOTHING, f"{DRY_RUN}{decision.action}: {decision.why}", decision.rule)
 
 
-def _decide_removal(key: str, replica: Replica, rule: Rule) -> Decision:
-    if not replica.exists:
-        return Decision(Action.NOTHING, "neither side has it", rule)
-    if not mapping.is_ours(replica, rule, key):
-        return Decision(Action.NOTHING, "not this replicator's copy of that key: kept", rule)
-    if not rule.deletes:
-        return Decision(Action.NOTHING, "the rule does not replicate deletes: kept", rule)
-    return Decision(Action.DELETE, "no original", rule)
+def _decide_removal(key: str, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
+    """Decide what becomes of the copy of a key that the source no longer has.
 
-
-def _would_go_back(replica: Replica, stamp: Stamp) -> bool:
-    """Whether a patch would set customTime to an earlier moment, which GCS refuses: then the object is put again.
-
-    https://cloud.google.com/storage/docs/metadata#custom-time
+    The rule that made the copy decides. If no rule has that ID any more, each rule that shares the name must agree.
     """
-    then, now = replica.stamp.custom_time, stamp.custom_time
-    return then is not None and (now is None or now < then)
+    if not replica.exists:
+        return Decision(Action.NOTHING, "neither side has it", rules[0])
+    if not mapping.is_ours(replica, rules[0], key):
+        return Decision(Action.NOTHING, "not this replicator's copy of that key: kept", rules[0])
+    deciding = [rule for rule in rules if rule.id == mapping.made_by(replica)] or rules
+    keeping = next((rule for rule in deciding if not rule.deletes), None)
+    if keeping:
+        return Decision(Action.NOTHING, f"the rule {keeping.id!r} does not replicate deletes: kept", keeping)
+    return Decision(Action.DELETE, "no original", deciding[0])

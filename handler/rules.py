@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -52,8 +54,8 @@ class _RuleReader:
             return None
         before = len(self._faults)
         rule = self._document
-        id_ = self._text(rule, "ID", default=self._place.replace(" ", "-"))
-        self._place += f" ({id_})" if "ID" in rule else ""
+        id_ = self._text(rule, "ID") if "ID" in rule else ""
+        self._place += f" ({id_})" if id_ else ""
         self._unknown(rule, "", _FIELDS)
         source = self._part(rule, "Source", required=True)
         self._unknown(source, "Source.", _SOURCE_FIELDS)
@@ -75,7 +77,7 @@ class _RuleReader:
             storage_classes=self._storage_classes(destination),
             replicate_tags=self._enabled(self._part(destination, "Tags"), "Status", "Destination.Tags.", default=False),
         )
-        return read if len(self._faults) == before else None
+        return _named(read) if len(self._faults) == before else None
 
     def _fault(self, name: str, what: str) -> None:
         self._faults.append(f"{self._place}: {name} {what}" if name else f"{self._place} {what}")
@@ -181,6 +183,18 @@ class _RuleReader:
                     "Destination.StorageClass", f"must be one of {', '.join(sorted(_GCS_CLASSES))}, not {name!r}"
                 )
         return classes
+
+
+def _named(rule: Rule) -> Rule:
+    """Return the rule with an ID, made of what it replicates where it has none.
+
+    Copies name the rule that made them, so an ID must not go to another rule when rules are put into another order.
+    """
+    if rule.id:
+        return rule
+    route: list[object] = [rule.source, rule.prefix, sorted(rule.tags.items())]
+    route += [rule.destination, rule.destination_prefix, rule.replace_prefix]
+    return replace(rule, id=f"rule-{hashlib.sha256(json.dumps(route).encode()).hexdigest()[:8]}")
 
 
 def _kind(value: object) -> str:

@@ -28,7 +28,7 @@ from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_errors import translated
 from handler.app import Service
 from handler.errors import ReplicationError
-from handler.model import Change, Original, Rule
+from handler.model import Change, Original, Replica, Rule
 from handler.plan import STAGING
 from handler.reconcile import DRY_RUN
 from handler.replicator import Result, Work
@@ -128,12 +128,31 @@ class Verifier:
         for rest, original, copy in joined(_listed(s3, rule), found):
             key = rule.prefix + rest
             self._count(original)
-            if original and copy and not self._thorough and mapping.is_of_state(copy, original, rule):
+            if original and copy and not self._thorough and self._is_told_equal(copy, original, rule):
                 continue
             if original or (copy and mapping.is_ours(copy, rule, key)):
                 yield Work(bucket=rule.source, key=key, changes=(Change(bucket=rule.source, key=key, event="Verify"),))
             else:
                 self.counts["copies of others, left alone"] += 1
+
+    def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
+        """Return True if the two listings alone show the copy to be equal."""
+        return mapping.is_of_state(copy, original, self._maker(copy, rule, original.key))
+
+    def _maker(self, copy: Replica, rule: Rule, key: str) -> Rule:
+        """Return the rule that the copy names if it may have made the copy, else the rule of the listing.
+
+        Of the rules that share the copy's name the highest priority wins whose tags the object has. A listing has no
+        tags, so it may be any down to the first that asks for none.
+        """
+        place = rule.source, rule.destination, rule.destination_key(key)
+        for other in self._rules:
+            if other.covers(key) and (other.source, other.destination, other.destination_key(key)) == place:
+                if other.id == mapping.made_by(copy):
+                    return other
+                if not other.tags:
+                    break
+        return rule
 
     def _count(self, original: Original | None) -> None:
         self.counts["objects"] += original is not None
@@ -162,7 +181,10 @@ def _listed(s3: S3Client, rule: Rule) -> Iterator[tuple[str, Original]]:
         for item in page.get("Contents", []):
             moment = item["LastModified"].replace(microsecond=0)
             etag = item["ETag"].strip('"')
-            original = Original(key=item["Key"], size=item["Size"], etag=etag, last_modified=moment)
+            storage_class = item.get("StorageClass", "STANDARD")
+            original = Original(
+                key=item["Key"], size=item["Size"], etag=etag, last_modified=moment, storage_class=storage_class
+            )
             yield item["Key"].removeprefix(rule.prefix), original
 
 

@@ -281,7 +281,7 @@ class MemoryDestination:
             size=len(data),
             crc32c=crc32c(data),
             md5=md5(data),
-            stamp=replace(stamp, metadata=dict(stamp.metadata)),
+            stamp=replace(stamp.recording(crc32c(data)), metadata=dict(stamp.recording(crc32c(data)).metadata)),
         )
         self._objects[key] = _Object(replica, data)
         return replica

@@ -79,7 +79,7 @@ class FolderDestination:
                         size=body.size,
                         crc32c=crc32c,
                         md5=md5,
-                        stamp=stamp,
+                        stamp=stamp.recording(crc32c),
                     )
                     self._write_record(key, {_identity(os.fstat(file.fileno())): replica, **_entry(found)})
                     self._place(Path(file.name), key, found)

@@ -135,6 +135,11 @@ def test_put_answers_what_head_then_sees(rig: Rig) -> None:
     assert answered == rig.destination.head("k")
 
 
+def test_a_put_that_is_asked_to_records_the_checksum_of_its_bytes_among_the_metadata(rig: Rig) -> None:
+    put(rig.destination, "k", b"data", stamp=replace(STAMP, crc32c_name="sum"))
+    assert rig.destination.head("k").stamp.metadata == {**STAMP.metadata, "sum": crc32c(b"data")}
+
+
 @pytest.mark.parametrize("stamp", [STAMP, Stamp(), OTHER])
 def test_everything_beside_the_bytes_comes_back(rig: Rig, stamp: Stamp) -> None:
     put(rig.destination, "k", b"data", stamp=stamp)

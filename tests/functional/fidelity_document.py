@@ -25,9 +25,16 @@ VERDICTS = """
   `Reason` and a sentence as `Detail`; it is counted in `OperationsFailedReplication`, and nothing else suffers.
 """
 PROVENANCE = """
-Every copy carries, as custom metadata, which state of which object it is: `s3-replica-bucket`, `-etag`, `-size`,
-`-last-modified`, `-version-id`, a `-digest` of the mapped attributes, and in `-check` by what its bytes were verified.
-Where the check is `none`, S3 keeps nothing that the bytes could be verified by; their number still is.
+Every copy carries provenance as custom metadata. It names the state of the object (`s3-replica-bucket`, `-etag`,
+`-size`, `-last-modified`, `-version-id`), the rule that made the copy (`-rule`), and the key (`-key`) if the copy's
+name is another. `-digest` is a digest of the mapped attributes. `-check` names the checksum by which the bytes were
+verified; it is `none` if S3 keeps no checksum of them. `-crc32c` is the CRC32C of the bytes as they were written. A
+large copy has no `-crc32c` if S3 keeps a CRC32C or an MD5 of the whole object, which tells as much.
+
+A copy is equal if its bytes, its headers and its custom metadata are what they should be. The provenance alone is not
+believed: what somebody changes at GCS is repaired at the key's next event, or by `python -m handler.verify --mend`.
+Not compared are the storage class and a later `customTime`, as GCS's own lifecycle rules may change them. Bytes that
+somebody replaced together with `-crc32c` are not noticed if S3 keeps neither a CRC32C nor an MD5.
 """
 
 

@@ -130,6 +130,30 @@ def _copy_deleted(bench: Bench, bucket: str, key: str) -> None:
     blob.delete()
 
 
+def _copy_changed(*, metadata: Mapping[str, str | None] | None = None, **fields: str) -> Act:
+    """Somebody changes the copy's headers or metadata, by Google's own client."""
+
+    def act(bench: Bench, bucket: str, key: str) -> None:
+        blob = bench.copy(key)
+        assert blob is not None
+        for name, value in fields.items():
+            setattr(blob, name, value)
+        if metadata:
+            blob.metadata = {**(blob.metadata or {}), **metadata}
+        blob.patch()
+
+    return act
+
+
+def _copy_replaced(bench: Bench, bucket: str, key: str) -> None:
+    """Somebody puts other bytes of the same size in the copy's place, and keeps its metadata."""
+    before = bench.copy(key)
+    assert before is not None
+    blob = bench.rig.gcs.bucket(bench.copies.name).blob(key)
+    blob.metadata = before.metadata
+    blob.upload_from_string(OLD[::-1], content_type=before.content_type)
+
+
 def _foreign(data: bytes) -> Act:
     """Another tool has put the copy there instead: no provenance."""
 
@@ -378,6 +402,31 @@ HAPPENINGS = [
         becomes="the copy is back",
         event="ObjectTagging:Put",
         act=_copy_deleted,
+        writes=("insert",),
+        moves=True,
+    ),
+    Happening(
+        what="the copy's Content-Type and Cache-Control changed by somebody, and any event",
+        becomes="repaired: one metadata patch",
+        event="ObjectTagging:Put",
+        act=_copy_changed(content_type="text/html", cache_control="no-store"),
+        writes=("patch",),
+        fields={"content_type": "binary/octet-stream", "cache_control": None},
+    ),
+    Happening(
+        what="the copy's user metadata changed by somebody, and any event",
+        becomes="repaired: one metadata patch",
+        event="ObjectTagging:Put",
+        headers={"x-amz-meta-owner": "me"},
+        act=_copy_changed(metadata={"owner": "them", "more": "x"}),
+        writes=("patch",),
+        metadata={"owner": "me", "more": None},
+    ),
+    Happening(
+        what="the copy's bytes replaced by somebody, its size and metadata kept, and any event",
+        becomes="repaired: the bytes again",
+        event="ObjectTagging:Put",
+        act=_copy_replaced,
         writes=("insert",),
         moves=True,
     ),

@@ -12,6 +12,7 @@ import pytest
 from google.cloud import storage
 
 from handler.app import Service
+from handler.model import SMALL
 from local_emulator.gcs import GcsServer
 from tests.fakes import crc32c, md5
 from tests.functional import fidelity_document
@@ -93,6 +94,8 @@ def expected(world: World, kind: Kind, key: str) -> dict[str, Any]:
         metadata |= {f"s3-tag-{name}": value for name, value in kind.tags.items()}
     metadata |= {
         "s3-replica-bucket": bucket,
+        "s3-replica-key": key,
+        "s3-replica-rule": f"{kind.rule} of {bucket}",
         "s3-replica-etag": etag,
         "s3-replica-size": str(len(kind.whole)),
         "s3-replica-last-modified": object_["LastModified"].isoformat(),
@@ -126,6 +129,10 @@ def test_a_copy_is_equal_in_every_field(world: World, kind: Kind) -> None:
     assert blob is not None
     found = fields_of(blob)
     assert re.fullmatch("[0-9a-f]{32}", found["metadata"].pop("s3-replica-digest"))
+    recorded = found["metadata"].pop(
+        "s3-replica-crc32c", None
+    )  # a large copy lacks it where S3's checksum tells as much
+    assert recorded == crc32c(kind.whole) or (recorded is None and len(kind.whole) > SMALL)
     assert found == expected(world, kind, key)
     data = blob.download_as_bytes(raw_download=True)
     assert hashlib.sha256(data).digest() == hashlib.sha256(kind.whole).digest()

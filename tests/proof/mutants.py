@@ -93,8 +93,8 @@ MUTANTS = (
     ),
     Mutant(
         "patches without a condition",
-        "mapping.with_check(decision.stamp, self.check), expect=expect)",
-        f"mapping.with_check(decision.stamp, self.check), expect={_ANY})",
+        "destination.patch(self.name, stamp, expect=expect)",
+        f"destination.patch(self.name, stamp, expect={_ANY})",
     ),
     Mutant("reads whatever state there is", "open(self.key, at=original)", "open(self.key)", slow=True),
     Mutant(
@@ -124,7 +124,7 @@ MUTANTS = (
         "self.replica = None  # the guess was wrong",
         "self.replica = Replica()  # the guess was wrong",
     ),
-    Mutant("deletes what is not its own", "if not mapping.is_ours(replica, rule, key):", "if False:"),
+    Mutant("deletes what is not its own", "if not mapping.is_ours(replica, rules[0], key):", "if False:"),
     Mutant("takes existence for equality", "if mapping.is_equal(original, replica, stamp):", "if replica.exists:"),
     Mutant(
         "takes equal bytes for equality",

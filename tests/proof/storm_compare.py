@@ -22,7 +22,7 @@ _HEADERS = {
     "content-disposition": "contentDisposition",
 }
 _OWN = "s3-replica-"
-_FREE = {f"{_OWN}digest", f"{_OWN}check"}
+_FREE = {f"{_OWN}digest", f"{_OWN}check", f"{_OWN}rule"}
 """Provenance whose value is the handler's own affair; it must only be there."""
 
 Dump = Mapping[str, Mapping[str, Any]]
@@ -141,6 +141,8 @@ def _differences(bucket: Bucket, original: Mapping[str, Any], copy: Mapping[str,
     held = dict(copy.get("metadata", {}))
     if datetime.fromisoformat(held.pop(f"{_OWN}last-modified", "1970-01-01")).replace(tzinfo=None) != moment:
         yield "has the provenance of another moment"
+    if held.pop(f"{_OWN}crc32c", copy["crc32c"]) != copy["crc32c"]:
+        yield "has the record of another CRC32C"
     if not held.keys() >= _FREE:
         yield f"lacks one of {sorted(_FREE)}"
     rest = {name: value for name, value in held.items() if name not in _FREE}

@@ -50,7 +50,16 @@ def faults_of(**changes: Any) -> list[str]:
 
 
 def test_the_smallest_rule_is_two_buckets() -> None:
-    assert rules(SMALLEST) == (Rule(id="rule-1", source="a", destination="gs://b"),)
+    assert rules(SMALLEST) == (Rule(id="rule-5a8d2787", source="a", destination="gs://b"),)
+
+
+def test_an_id_that_is_not_given_belongs_to_what_the_rule_replicates_and_not_to_its_place() -> None:
+    one, two = SMALLEST, {"Source": {"Bucket": "c"}, "Destination": {"Bucket": "gs://d"}}
+    kept = one | {"DeleteMarkerReplication": {"Status": "Disabled"}, "Priority": 3}
+    first, second = (rule.id for rule in rules(one, two))
+    assert [rule.id for rule in rules(two, kept)] == [second, first]
+    assert first != second
+    assert "two rules have the ID" in faults({"REPLICATION_RULES": json.dumps([one, kept])})[0]
 
 
 @pytest.mark.parametrize(("text", "value"), [("", None), ("1048576", 1 << 20), ("50000000", 50_000_000)])

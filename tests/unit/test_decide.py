@@ -31,10 +31,38 @@ def foreign(data: bytes = DATA, stamp: Stamp = Stamp()) -> Replica:
     return Replica(generation=Generation(7, 1), size=len(data), crc32c=crc32c(data), md5=md5(data), stamp=stamp)
 
 
+def changed(copy: Replica, *, headers: Headers | None = None, size: int | None = None, **metadata: str) -> Replica:
+    """The copy after somebody else changed it, with its provenance kept."""
+    kept = {**copy.stamp.metadata, **metadata}
+    stamp = replace(copy.stamp, metadata=kept, headers=headers or copy.stamp.headers)
+    return replace(copy, stamp=stamp, size=copy.size if size is None else size)
+
+
+def recorded(original: Original, data: bytes = DATA, now: bytes = DATA) -> Replica:
+    """A copy made of `data`, whose CRC32C was recorded, and whose bytes are `now` others; no MD5, as if composed."""
+    copy = foreign(now, mapping.recorded(mapping.stamp_of(original, RULE)).recording(crc32c(data)))
+    return replace(copy, md5=None)
+
+
+def without(copy: Replica, name: str, prefix: str = mapping.PROVENANCE) -> Replica:
+    """The copy without one entry of its metadata."""
+    kept = {entry: value for entry, value in copy.stamp.metadata.items() if entry != prefix + name}
+    return replace(copy, stamp=replace(copy.stamp, metadata=kept))
+
+
+CSV = replace(PLAIN, headers=Headers(content_type="text/csv", cache_control="no-store"), user_metadata={"a": "b"})
+MOVED = replace(RULE, id="moved", prefix="k", destination_prefix="archive/")
+ELSEWHERE = replace(RULE, id="elsewhere", replace_prefix="b/", prefix="k")
 TAGGED = replace(RULE, id="tagged", tags={"copy": "yes"})
 HIGH = replace(RULE, id="high", priority=9, tags={"team": "red"}, storage_classes={"*": "COLDLINE"})
-KEEPS = replace(RULE, deletes=False)
+KEEPS = replace(RULE, id="keeps", deletes=False)
 OTHER_SOURCE = replace(RULE, source="another")
+GONE = replace(RULE, id="gone", deletes=False)
+OTHER_KEY = replace(PLAIN, key="key2")
+STAMP = mapping.stamp_of(PLAIN, RULE)
+DEFAULT = Headers(content_type="application/octet-stream")
+HEAL, EQUAL = ((RULE,), Action.PATCH, "low"), ((RULE,), Action.NOTHING, "low")
+KEPT, NOT_OURS, LEFT = ((Action.NOTHING, rule) for rule in ("keeps", "elsewhere", "moved"))
 ARCHIVED = replace(PLAIN, archived=True, storage_class="GLACIER")
 RED = replace(PLAIN, tags={"team": "red"})
 
@@ -44,8 +72,39 @@ ROWS = [
     ("a foreign object is kept", None, foreign(), (RULE,), Action.NOTHING, "low"),
     ("a copy of another bucket is kept", None, copy_of(PLAIN, OTHER_SOURCE), (RULE,), Action.NOTHING, "low"),
     ("our copy is deleted", None, copy_of(PLAIN), (RULE,), Action.DELETE, "low"),
-    ("our copy is kept where deletes are off", None, copy_of(PLAIN), (KEEPS,), Action.NOTHING, "low"),
-    ("the first rule says whether deletes are on", None, copy_of(PLAIN), (KEEPS, RULE), Action.NOTHING, "low"),
+    ("our copy is kept where deletes are off", None, copy_of(PLAIN, KEEPS), (KEEPS,), Action.NOTHING, "keeps"),
+    ("the rule that made the copy deletes it", None, copy_of(PLAIN), (KEEPS, RULE), Action.DELETE, "low"),
+    ("the rule that made the copy keeps it", None, copy_of(PLAIN, KEEPS), (RULE, KEEPS), Action.NOTHING, "keeps"),
+    ("a copy whose rule is gone, and all others delete", None, copy_of(PLAIN, GONE), (RULE,), Action.DELETE, "low"),
+    ("a copy whose rule is gone, and one keeps", None, copy_of(PLAIN, GONE), (RULE, KEEPS), Action.NOTHING, "keeps"),
+    ("a copy that names no rule, and one keeps", None, without(copy_of(PLAIN), "rule"), (RULE, KEEPS), *KEPT),
+    ("a copy under another name says of which key", None, copy_of(PLAIN, MOVED), (MOVED,), Action.DELETE, "moved"),
+    ("a copy of another key of that name", None, copy_of(OTHER_KEY, ELSEWHERE), (ELSEWHERE,), *NOT_OURS),
+    ("a copy that names no key is of the key that is its name", None, copy_of(PLAIN), (MOVED,), *LEFT),
+    (
+        "content type changed at GCS",
+        CSV,
+        changed(copy_of(CSV), headers=Headers("a/b", cache_control="no-store")),
+        *HEAL,
+    ),
+    ("a header removed at GCS", CSV, changed(copy_of(CSV), headers=Headers("text/csv")), *HEAL),
+    ("user metadata changed at GCS", CSV, changed(copy_of(CSV), a="z"), *HEAL),
+    ("user metadata added at GCS", CSV, changed(copy_of(CSV), more="z"), *HEAL),
+    ("user metadata removed at GCS", CSV, without(copy_of(CSV), "a", prefix=""), *HEAL),
+    ("a Content-Type that is GCS's default for none", PLAIN, changed(copy_of(PLAIN), headers=DEFAULT), *EQUAL),
+    ("customTime lost at GCS", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, custom_time=None)), *HEAL),
+    ("customTime later at GCS", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, custom_time=LATER)), *EQUAL),
+    ("the storage class changed at GCS", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, storage_class="NEARLINE")), *EQUAL),
+    ("bytes as recorded", NO_MD5, recorded(NO_MD5), *EQUAL),
+    ("bytes replaced at GCS", NO_MD5, recorded(NO_MD5, now=DATA[::-1]), (RULE,), Action.PUT, "low"),
+    (
+        "bytes and their record replaced at GCS cannot be told without an MD5",
+        PLAIN,
+        recorded(PLAIN, DATA[::-1], DATA[::-1]),
+        *EQUAL,
+    ),
+    ("no record of bytes that nothing else tells", NO_MD5, copy_of(NO_MD5), *HEAL),
+    ("a wrong record of bytes that the MD5 tells", PLAIN, replace(recorded(PLAIN, b"x"), md5=PLAIN.md5), *EQUAL),
     ("a new object", PLAIN, Replica(), (RULE,), Action.PUT, "low"),
     ("an empty new object", original_of(b""), Replica(), (RULE,), Action.PUT, "low"),
     ("equal by provenance", PLAIN, copy_of(PLAIN), (RULE,), Action.NOTHING, "low"),
@@ -209,7 +268,7 @@ ROWS = [
 def test_a_look_at_both_sides_asks_for(
     original: Original | None, replica: Replica, rules: tuple[Rule, ...], action: Action, rule: str
 ) -> None:
-    decision = decide("k", original, replica, rules)
+    decision = decide("key", original, replica, rules)
     assert (decision.action, decision.rule.id) == (action, rule)
     assert decision.why
     if action in {Action.PUT, Action.PATCH}:
@@ -230,7 +289,7 @@ def test_a_look_at_both_sides_asks_for(
 )
 def test_what_cannot_be_replicated_is_refused_with_its_reason(original: Original, replica: Replica, code: str) -> None:
     with pytest.raises(Refused) as caught:
-        decide("k", original, replica, (RULE,))
+        decide("key", original, replica, (RULE,))
     assert caught.value.code == code
     assert not caught.value.retryable
 
@@ -239,6 +298,6 @@ def test_after_a_put_or_a_patch_nothing_is_left_to_do() -> None:
     for name, original, replica, rules, action, _ in ROWS:
         if action in {Action.PUT, Action.PATCH}:
             assert original is not None
-            decision = decide("k", original, replica, rules)
+            decision = decide("key", original, replica, rules)
             after = Replica(generation=Generation(8, 1), size=original.size, stamp=decision.stamp)
-            assert decide("k", original, after, rules).action is Action.NOTHING, name
+            assert decide("key", original, after, rules).action is Action.NOTHING, name

@@ -38,6 +38,7 @@ def test_a_stamp_carries_headers_metadata_time_and_provenance() -> None:
     assert dict(stamp.metadata) == {
         "owner": "Zoë",
         PROVENANCE + "bucket": "src",
+        PROVENANCE + "rule": "r",
         PROVENANCE + "etag": ORIGINAL.etag,
         PROVENANCE + "size": "4",
         PROVENANCE + "last-modified": "2026-01-01T00:00:00+00:00",

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import SMALL, Headers, Rule
+from handler.model import SMALL, Generation, Headers, Replica, Rule, Stamp
 from handler.plan import STAGING
+from handler.ports import Reader
 from handler.reconcile import DRY_RUN, TURNS, Action, Outcome, Route, reconcile
-from tests.fakes import Faults, MemoryDestination, MemorySource
+from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, reader
 
 RULE = Rule(id="r", source="src", destination="gs://dst", destination_prefix="copies/")
 
@@ -45,6 +46,91 @@ class World:
 @pytest.fixture(params=["unversioned", "versioned"])
 def world(request: pytest.FixtureRequest, faults: Faults) -> World:
     return World(faults, versioned=request.param == "versioned")
+
+
+# --- what somebody else does to a copy
+
+
+def _patched(world: World, change: Callable[[Stamp], Stamp]) -> None:
+    """Change a copy's metadata as somebody else would."""
+    copy = world.destination.head("copies/k")
+    world.destination.patch("copies/k", change(copy.stamp), expect=copy.generation)
+
+
+def _replaced(world: World, data: bytes) -> None:
+    """Replace a copy's bytes as somebody else would, its metadata kept."""
+    copy = world.destination.head("copies/k")
+    world.destination.put("copies/k", reader(data), copy.stamp, expect=copy.generation)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda stamp: replace(stamp, headers=Headers(content_type="text/html")),
+        lambda stamp: replace(stamp, headers=stamp.headers._replace(cache_control="no-store")),
+        lambda stamp: replace(stamp, metadata={**stamp.metadata, "owner": "somebody else"}),
+        lambda stamp: replace(stamp, metadata={**stamp.metadata, "more": ""}),
+        lambda stamp: replace(
+            stamp, metadata={name: value for name, value in stamp.metadata.items() if name != "owner"}
+        ),
+    ],
+    ids=["content type", "cache control", "user metadata", "one entry more", "one entry less"],
+)
+def test_metadata_that_somebody_changed_at_the_destination_are_healed(
+    world: World, change: Callable[[Stamp], Stamp]
+) -> None:
+    world.source.put("k", b"data", headers=Headers(content_type="text/csv"), user_metadata={"owner": "me"})
+    world.reconcile()
+    before = world.destination.head("copies/k").stamp
+    _patched(world, change)
+    assert world.reconcile().actions == (Action.PATCH,)
+    assert world.destination.head("copies/k").stamp == before
+    assert world.reconcile().actions == ()
+
+
+@pytest.mark.parametrize("md5", [True, False], ids=["MD5 ETag", "no checksum at S3"])
+def test_bytes_of_the_same_size_that_somebody_put_at_the_destination_are_replaced(world: World, *, md5: bool) -> None:
+    world.source.put("k", b"data", **({} if md5 else {"md5": None, "etag": "0123-2"}))
+    world.reconcile()
+    _replaced(world, b"atad")
+    assert world.reconcile().actions == (Action.PUT,)
+    assert world.equal(b"data")
+
+
+def test_a_store_that_writes_a_header_in_its_own_way_costs_one_patch_and_no_more(world: World) -> None:
+    class Normalising(MemoryDestination):
+        """Writes types in lower case."""
+
+        def _store(self, key: str, data: bytes, stamp: Stamp) -> Replica:
+            return super()._store(key, data, _lower(stamp))
+
+        def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
+            return super().patch(key, _lower(stamp), expect=expect)
+
+    world.destination = Normalising()
+    world.source.put("k", b"data", headers=Headers(content_type="Text/CSV"))
+    outcome = world.reconcile()
+    assert (outcome.actions, outcome.equal) == ((Action.PUT, Action.PATCH), True)
+    assert world.destination.head("copies/k").stamp.headers.content_type == "text/csv"
+
+
+def _lower(stamp: Stamp) -> Stamp:
+    return replace(stamp, headers=stamp.headers._replace(content_type=(stamp.headers.content_type or "").lower()))
+
+
+def test_a_destination_that_cannot_record_the_checksum_with_the_bytes_is_patched_to(world: World) -> None:
+    class LaterOnly(MemoryDestination):
+        """Knows the checksum only once all is written, as an upload session does."""
+
+        def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
+            return super().put(key, body, replace(stamp, crc32c_name=""), expect=expect)
+
+    world.destination = LaterOnly()
+    world.source.put("k", b"data", md5=None)
+    assert world.reconcile(guess_absent=True).actions == (Action.PUT, Action.PATCH)
+    assert world.destination.head("copies/k").stamp.metadata["s3-replica-crc32c"] == crc32c(b"data")
+    world.source.put("k", b"with an MD5, which tells as much")
+    assert world.reconcile().actions == (Action.PUT,)
 
 
 # --- what it costs

@@ -99,6 +99,47 @@ def test_every_key_is_made_equal_and_has_its_result(world: World) -> None:
     assert {key: world.destination().data(key) for key in keys} == {key: key.encode() for key in keys}
 
 
+PLAIN_B = Rule(id="plain", source="src", destination="gs://one", prefix="b/")
+BELOW = Rule(id="below", source="src", destination="gs://one", destination_prefix="archive/")
+INTO_B = Rule(id="into b", source="src", destination="gs://one", prefix="a/", replace_prefix="b/")
+
+
+@pytest.mark.parametrize(
+    ("rules", "live", "told"),
+    [
+        ((RULE, BELOW), "x", "archive/x"),
+        ((PLAIN_B, INTO_B), "b/x", "a/x"),
+        ((INTO_B, PLAIN_B), "a/x", "b/x"),
+    ],
+    ids=["a prefix before the key", "a replaced prefix", "a replaced prefix, the other way"],
+)
+@pytest.mark.parametrize("event", ["ObjectRemoved:Delete", "BatchOperations", "REST"])
+def test_a_delete_of_a_key_that_never_was_deletes_no_live_copy(
+    rules: tuple[Rule, ...], live: str, told: str, event: str
+) -> None:
+    world = World(*rules)
+    world.source().put(live, b"live")
+    world.replicate(work(live))
+    before = world.destination().keys()
+    (result,) = world.replicate(work(told, change(told, event, None)))
+    assert not result.errors
+    assert world.destination().keys() == before
+    world.source().delete(live)
+    world.replicate(work(live, change(live, "ObjectRemoved:Delete", None)))
+    assert world.destination().keys() == set()
+
+
+@pytest.mark.parametrize("keeping", [True, False], ids=["the rule of the copy keeps", "the rule of the copy deletes"])
+def test_the_rule_that_made_a_copy_decides_whether_it_is_deleted(*, keeping: bool) -> None:
+    tagged = replace(RULE, id="tagged", priority=9, tags={"team": "red"}, deletes=keeping)
+    world = World(tagged, replace(RULE, id="rest", deletes=not keeping))
+    world.source().put("k", b"untagged")
+    world.replicate(work())
+    world.source().delete("k")
+    world.replicate(work("k", change("k", "ObjectRemoved:Delete", None)))
+    assert world.destination().keys() == ({"k"} if keeping else set())
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_keys_are_as_good_as_many(world: World, count: int) -> None:
     assert len(world.replicate(*(work(f"k{number}") for number in range(count)))) == count
