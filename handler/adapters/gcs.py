@@ -31,6 +31,7 @@ from handler.adapters.gcs_resources import (
 )
 from handler.adapters.gcs_session import ResumableSession
 from handler.adapters.http import Answer
+from handler.adapters.retry import Attempts
 from handler.errors import Corrupt, Moved, NotFound, Unavailable
 from handler.model import ABSENT, SMALL, Generation, Replica, Stamp
 from handler.ports import Reader
@@ -39,9 +40,11 @@ from handler.transfer import pieces
 MOST_PARTS = 32
 """What one compose takes."""
 
-_LONGEST_RETRY = 30.0
 _NO_CRC32C = "AAAAAA=="
 """As long as any."""
+_JSON = {"Content-Type": "application/json"}
+_REWRITE_SILENCE = 30.0
+"""Seconds: Google advises to give a rewrite at least as many, as it copies before it answers."""
 
 
 class GcsDestination:
@@ -90,7 +93,7 @@ class GcsDestination:
         announced = AnnouncedPut(partial(self._put, key, expect), size)
         if size <= SMALL and not forbidden(key):
             with suppress(Exception):  # what is wrong with it, the put itself will say
-                announced.tell(self._client, self._insert_at(expect), self._patience())
+                announced.tell(self._client, self._insert_at(expect), Attempts(self._time_left).silence())
         return announced
 
     def _put(
@@ -168,20 +171,21 @@ class GcsDestination:
         self, what: str, resource: Mapping[str, Any], content_type: str | None, data: bytes, expect: Generation
     ) -> Answer:
         body, kind = multipart(resource, content_type, data, boundary())
-        return self._ask(what, "POST", self._insert_at(expect), body, kind)
+        return self._ask(what, "POST", self._insert_at(expect), body, {"Content-Type": kind})
 
     def _insert_at(self, expect: Generation) -> str:
         return f"/upload{self._objects}?uploadType=multipart&{_held(expect)}"
 
     def _put_in_chunks(self, key: str, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
+        """Put by a session. Where the answer that begins one is lost, another is begun.
+
+        The first is never used then: it has no bytes, nothing of it is visible, and it ends by itself after a week.
+        """
         at = f"/upload{self._objects}?uploadType=resumable&{_held(expect)}"
-        headers = {"Content-Type": "application/json", "X-Upload-Content-Length": str(body.size)}
+        headers = _JSON | {"X-Upload-Content-Length": str(body.size)}
         with translated(what := f"begin to write {key!r}"):
             resource = encoded({"name": key, **resource_of(stamp)})
-            answer = self._client.send("POST", at, resource, headers, self._patience())
-            if answer.status != 200:
-                raise of_response(answer, what)
-            address = answer.headers["location"]
+            address = self._ask(what, "POST", at, resource, headers).headers["location"]
         session = ResumableSession(self._client, address, body.size, time_left=self._time_left, sleep=self._sleep)
         stored, crc32c = session.send(body)
         with translated(f"write {key!r}"):
@@ -201,7 +205,7 @@ class GcsDestination:
         )
         what, more = f"rewrite {key!r}", ""
         while True:
-            answer = self._call(what, "POST", at + more, resource_of(stamp))
+            answer = self._call(what, "POST", at + more, resource_of(stamp), silence=_REWRITE_SILENCE)
             if not (token := answer.get("rewriteToken")):
                 return replica_of(answer["resource"])
             if self._time_left() <= 0:
@@ -211,20 +215,34 @@ class GcsDestination:
     def _at(self, key: str) -> str:
         return f"{self._objects}/{quote(key, safe='')}"
 
-    def _call(self, what: str, method: str, path: str, resource: Mapping[str, Any] | None = None) -> Any:
+    def _call(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        resource: Mapping[str, Any] | None = None,
+        *,
+        silence: float | None = None,
+    ) -> Any:
         """Return the JSON of GCS's answer."""
-        return self._ask(what, method, path, None if resource is None else encoded(resource)).json()
+        body = None if resource is None else encoded(resource)
+        return self._ask(what, method, path, body, {} if body is None else _JSON, silence=silence).json()
 
-    def _ask(
-        self, what: str, method: str, path: str, body: bytes | None = None, content_type: str = "application/json"
+    def _ask(  # noqa: PLR0913 - a request has so many parts
+        self,
+        what: str,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        silence: float | None = None,
     ) -> Answer:
-        """Return GCS's answer if it is a success. All requests here read or carry conditions."""
-        answer = self._client.request(method, path, body, content_type, left=self._patience(), sleep=self._sleep)
+        """Return GCS's answer if it is a success. All requests here read, carry conditions, or begin a session."""
+        answer = self._client.request(
+            method, path, body, headers, time_left=self._time_left, sleep=self._sleep, silence=silence
+        )
         return _success(answer, what)
-
-    def _patience(self) -> float:
-        """Seconds for a call and its retries, within the time that is left."""
-        return max(1.0, min(_LONGEST_RETRY, self._time_left()))
 
 
 def _success(answer: Answer, what: str) -> Answer:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from handler.adapters.gcs_client import Client
-from handler.adapters.gcs_errors import TRANSIENT
 from handler.adapters.gcs_resources import boundary, multipart
 from handler.adapters.http import Answer, Begun
 from handler.adapters.http_connection import Broken
+from handler.adapters.retry import TRANSIENT
 from handler.model import KIB, Replica, Stamp
 from handler.ports import Reader
 

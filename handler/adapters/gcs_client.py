@@ -5,10 +5,7 @@ Google's own client spends some 2 ms of CPU on a request, and takes a tenth of a
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,22 +14,28 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from handler.adapters.gcs_errors import TRANSIENT, passing
 from handler.adapters.http import Answer, Begun, Pool
 from handler.adapters.http_connection import Broken
+from handler.adapters.retry import SILENCE, Attempts, answered
 
 _AGENT = "cross-cloud-replicator"
-_TOKEN_TIMEOUT = 30.0
-_TRIES, _LONGEST_PAUSE = 6, 16.0
 
 
-def connect(credentials: str = "", *, connections: int = 20) -> Client:
+def connect(
+    credentials: str = "",
+    *,
+    connections: int = 20,
+    time_left: Callable[[], float] = lambda: 600.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Client:
     """Return a client for all threads.
 
     Args:
         credentials: a workload identity federation configuration, as JSON or as the path of a file that has it;
             neither holds a secret. Empty: application default credentials, or none where STORAGE_EMULATOR_HOST is set.
         connections: kept open at once.
+        time_left: seconds until the work must be done; no request for a token is tried again beyond.
+        sleep: waits that many seconds before a request for a token is tried again.
 
     Raises:
         ValueError: the configuration is not one.
@@ -40,7 +43,7 @@ def connect(credentials: str = "", *, connections: int = 20) -> Client:
     """
     emulator = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
     base = emulator if "://" in emulator else f"http://{emulator}" if emulator else "https://storage.googleapis.com"
-    client = Client(base, connections)
+    client = Client(base, connections, time_left=time_left, sleep=sleep)
     if credentials or not emulator:
         from handler.adapters import gcs_credentials  # google-auth takes some 50 ms, and the emulator asks for no token
 
@@ -54,65 +57,62 @@ class Client:
     Args:
         base: its URL, without a path.
         connections: kept open at once.
+        time_left: as `connect` has it.
+        sleep: the same.
     """
 
     credentials: Any = None
     """google-auth's, None for none."""
 
-    def __init__(self, base: str, connections: int) -> None:
+    def __init__(
+        self,
+        base: str,
+        connections: int,
+        *,
+        time_left: Callable[[], float] = lambda: 600.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._connections = connections
+        self._time_left = time_left
+        self._sleep = sleep
         self._pools: dict[str, Pool] = {}
         self._base = self._pool(base)
         self._lock = threading.Lock()
         self._token: tuple[object, dict[str, str]] = (None, {})
+        self._failures = 0
+        self._failure: Exception | None = None
 
     def request(  # noqa: PLR0913 - a request has so many parts
         self,
         method: str,
         path: str,
         body: bytes | None = None,
-        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
         *,
-        left: float,
+        time_left: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
+        silence: float | None = None,
     ) -> Answer:
-        """Return GCS's answer, whatever it is; what may pass is tried again, with exponential backoff and full jitter.
+        """Return GCS's answer, whatever it is; a try that fails for the moment is followed by another. See `retry`.
 
-        Only for what may be sent twice: reads, and writes on condition. Of these a second one may meet, as a 412, what
-        the first did before its answer was lost. https://cloud.google.com/storage/docs/retry-strategy
+        Only for what may be sent twice: reads, writes on condition, and the POST that begins an upload session. Of a
+        write, a second one may meet, as a 412, what the first did before its answer was lost.
 
         Args:
             method: HTTP's.
             path: with the query, without the base.
             body: all of it.
-            content_type: the body's.
-            left: seconds for all tries and the pauses between them.
+            headers: the body's type, and what else is sent.
+            time_left: seconds until the work must be done.
             sleep: waits that many seconds.
+            silence: seconds without a byte that a try bears, where that is not `retry.SILENCE`.
 
         Raises:
             Broken: no answer came.
             Exception: google-auth's, no token was to be had.
         """
-        ends = time.monotonic() + left
-        headers = {"Content-Type": content_type} if body is not None else {}
-        for tried in itertools.count():
-            timeout = max(1.0, math.ceil(ends - time.monotonic()))  # mostly the same, which costs a socket no call
-            failure: Exception | None = None
-            try:
-                answer = self.send(method, path, body, headers, timeout)
-                if answer.status not in TRANSIENT:
-                    return answer
-            except Exception as error:
-                if not passing(error):
-                    raise
-                failure = error
-            pause = random.uniform(0, min(2.0**tried, _LONGEST_PAUSE))  # noqa: S311 - jitter
-            if tried + 1 == _TRIES or time.monotonic() + pause >= ends:
-                break
-            sleep(pause)
-        if failure:
-            raise failure
-        return answer
+        attempts = Attempts(time_left, sleep, silence=silence)
+        return answered(lambda seconds: self.send(method, path, body, headers or {}, seconds), attempts)
 
     def send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
         """Return the answer to one request, to an absolute URL or a path; a token that is refused is renewed once.
@@ -152,19 +152,23 @@ class Client:
     ) -> Answer:
         """Send one of google-auth's own requests: what it calls a transport, https://google-auth.readthedocs.io.
 
-        Its `google.auth.transport.urllib3` would do, but needs `packaging`, and waits for ever.
+        Its `google.auth.transport.urllib3` would do, but needs `packaging`, and waits for ever. What grants a token is
+        a POST that changes nothing, so it is tried again; google-auth does so itself with what it GETs.
         """
         from google.auth.exceptions import TransportError  # there already, as google-auth calls
 
+        attempts = Attempts(self._time_left, self._sleep, silence=min(timeout or SILENCE, SILENCE))
         try:
-            return self._send(method, url, body, headers or {}, timeout or _TOKEN_TIMEOUT)
+            if method != "POST":
+                return self._send(method, url, body, headers or {}, attempts.silence())
+            return answered(lambda seconds: self._send(method, url, body, headers or {}, seconds), attempts)
         except Broken as error:
             raise TransportError(error) from error
 
     def _authorization(self, refused: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the headers that say who we are, but not those `refused`; a token is renewed before it expires.
 
-        Of threads that need a new one at once, one gets it and the others wait for that.
+        Of threads that need a new one at once, one gets it or fails to; the others wait for that, and fail as it does.
         """
         credentials = self.credentials
         if credentials is None:
@@ -172,13 +176,23 @@ class Client:
         token, headers = self._token
         if credentials.valid and credentials.token is token and headers is not refused:
             return headers
+        failures = self._failures
         with self._lock:
             if not credentials.valid or self._token[1] is refused:
-                credentials.refresh(self.ask_google)
+                if self._failures != failures and self._failure:
+                    raise self._failure
+                self._refresh(credentials)
             headers = {}
             credentials.apply(headers)
             self._token = credentials.token, headers
             return headers
+
+    def _refresh(self, credentials: Any) -> None:
+        try:
+            credentials.refresh(self.ask_google)
+        except Exception as error:
+            self._failures, self._failure = self._failures + 1, error
+            raise
 
     def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
         """Send one request; its answer is read to the end, as none here is long."""

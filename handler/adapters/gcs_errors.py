@@ -11,9 +11,6 @@ from handler.adapters.http import Answer
 from handler.adapters.http_connection import Broken
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 
-TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which the same request may succeed. https://cloud.google.com/storage/docs/retry-strategy"""
-
 _HASH_MISMATCH = re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL)
 _NO_BUCKET = re.compile(r"The specified bucket does not exist\.?", re.IGNORECASE)
 _SESSION = re.compile(r"upload_id=[\w%.~-]+")
@@ -60,13 +57,6 @@ def translate(error: Exception, what: str) -> ReplicationError:
         case _:
             code = "DstUnknown"
     return Unavailable(_text(error, what), code=code)
-
-
-def passing(error: Exception) -> bool:
-    """Whether an error is of the connection, to GCS or to whoever gives tokens, so that another try may succeed."""
-    from google.auth.exceptions import TransportError  # only where something went wrong
-
-    return isinstance(error, Broken | TransportError)
 
 
 def _text(error: Exception, what: str) -> str:

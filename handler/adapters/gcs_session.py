@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -16,19 +15,18 @@ from typing import Any
 import google_crc32c
 
 from handler.adapters.gcs_client import Client
-from handler.adapters.gcs_errors import TRANSIENT, of_response, translate, translated
+from handler.adapters.gcs_errors import of_response, translate, translated
 from handler.adapters.http import Answer
+from handler.adapters.retry import TRANSIENT, Attempts
 from handler.errors import ReplicationError, Unavailable
-from handler.model import KIB, MIB
+from handler.model import MIB
 from handler.ports import Reader
 from handler.transfer import pieces
 
 CHUNK = 8 * MIB
 """Bytes sent at once, a multiple of the 256 KiB that GCS asks for; also what is held in memory."""
-TRIES = 6
-"""Requests in a row without a byte getting on."""
 
-_QUANTUM = 256 * KIB
+_WHAT = "resumable upload"
 _RANGE = re.compile(r"bytes=0-(\d+)")
 
 
@@ -70,7 +68,7 @@ class ResumableSession:
         checksum, offset, crc32c, resource = google_crc32c.Checksum(), 0, "", None
         try:
             for piece in pieces(body, CHUNK):
-                self._wait(0)
+                self._require_time()
                 checksum.update(piece)
                 crc32c = base64.b64encode(checksum.digest()).decode()
                 last = offset + len(piece) == self._size
@@ -85,12 +83,19 @@ class ResumableSession:
         return resource, crc32c
 
     def _send(self, piece: bytes, offset: int, crc32c: str | None) -> Mapping[str, Any] | None:
-        """Send one piece, however often it takes; return the resource once the object is whole."""
-        sent, fruitless = 0, 0
+        """Send one piece; return the resource once the object is whole.
+
+        A try that fails is followed by the question how much GCS has. The question has the checksum too: where all
+        bytes are there, it may be what makes an object of them.
+        """
+        attempts = Attempts(self._time_left, self._sleep)
+        checksum = {"x-goog-hash": f"crc32c={crc32c}"} if crc32c else {}
+        sent, asks = 0, False
         while True:
-            answer, failure = self._try(piece, offset + sent, sent, crc32c)
+            data = b"" if asks else piece[sent:] if sent else piece
+            answer, failure = self._put(data, _range(offset + sent, len(data), self._size) | checksum, attempts)
             if answer is not None and answer.status in {200, 201}:
-                with translated("resumable upload"):
+                with translated(_WHAT):
                     resource: Mapping[str, Any] = answer.json()
                     return resource
             if answer is not None and answer.status == 308:
@@ -99,57 +104,47 @@ class ResumableSession:
                     raise Unavailable(f"GCS lost bytes before {offset} that it had persisted", code="DstSessionGone")
                 if persisted == len(piece) and crc32c is None:
                     return None
-                fruitless = 0 if persisted > sent else fruitless + 1
+                if persisted > sent:
+                    attempts.got_on()
                 sent = min(persisted, len(piece) - (crc32c is not None))  # the last byte goes again with the checksum
-            else:
-                fruitless += 1
-            if fruitless >= TRIES:
+                if asks:  # what it costs to ask, the failed try before has paid for
+                    self._require_time()
+                    asks = False
+                    continue
+            asks = failure is not None
+            if not attempts.again(answer and answer.headers.get("retry-after")):
+                self._require_time()
                 raise failure or Unavailable(f"GCS takes no more bytes after {offset + sent}", code="DstStalled")
-            self._wait(fruitless)
 
-    def _try(
-        self, piece: bytes, start: int, skip: int, crc32c: str | None
+    def _put(
+        self, data: bytes, headers: Mapping[str, str], attempts: Attempts
     ) -> tuple[Answer | None, ReplicationError | None]:
-        """Put the rest of a piece; where that fails, ask the session what it has. The error is for when all do.
-
-        The question has the checksum too: where all bytes are there, it may be what makes an object of them.
-        """
-        end = start + len(piece) - skip
-        checksum = {"x-goog-hash": f"crc32c={crc32c}"} if crc32c else {}
-        whole = {"Content-Range": f"bytes {start}-{end - 1}/{self._size}"}
-        answer, failure = self._put(piece[skip:] if skip else piece, whole | checksum)
-        if failure is None:
-            return answer, None
-        self._wait(0)
-        answer, still = self._put(b"", {"Content-Range": f"bytes */{self._size}"} | checksum)
-        return answer, still or failure
-
-    def _put(self, data: bytes, headers: Mapping[str, str]) -> tuple[Answer | None, ReplicationError | None]:
-        """Return the answer, or what may pass; raise what will not."""
-        what = "resumable upload"
+        """Return the answer, if any, and what is wrong with it if that may pass; raise what will not."""
         try:
-            answer = self._client.send("PUT", self._address, data, headers, max(1.0, min(60.0, self._time_left())))
+            answer = self._client.send("PUT", self._address, data, headers, attempts.silence())
         except Exception as error:  # noqa: BLE001 - total by design: what is not known may pass
-            return None, translate(error, what)
+            return None, translate(error, _WHAT)
         if answer.status in {200, 201, 308}:
             return answer, None
         if answer.status in TRANSIENT:
-            return None, of_response(answer, what)
+            return answer, of_response(answer, _WHAT)
         if answer.status in {404, 410}:
-            raise Unavailable(f"{what}: GCS no longer knows the session", code="DstSessionGone")
-        raise of_response(answer, what)
+            raise Unavailable(f"{_WHAT}: GCS no longer knows the session", code="DstSessionGone")
+        raise of_response(answer, _WHAT)
 
-    def _wait(self, fruitless: int) -> None:
-        pause = random.uniform(0, min(2.0**fruitless / 4, 8.0)) if fruitless else 0.0  # noqa: S311 - jitter
-        if self._time_left() <= pause:
+    def _require_time(self) -> None:
+        if self._time_left() <= 0:
             raise Unavailable("no time is left for the upload", code="OutOfTime")
-        if pause:
-            self._sleep(pause)
 
     def _cancel(self) -> None:
         """Give the session up, so that its bytes are not kept for a week; if that fails too, the week it is."""
         with contextlib.suppress(Exception):
-            self._client.send("DELETE", self._address, None, {}, 5.0)
+            self._client.send("DELETE", self._address, None, {}, Attempts(self._time_left).silence())
+
+
+def _range(start: int, length: int, size: int) -> dict[str, str]:
+    """Say which bytes are sent, or ask how many there are where none is."""
+    return {"Content-Range": f"bytes {start}-{start + length - 1}/{size}" if length else f"bytes */{size}"}
 
 
 def _persisted(answer: Answer) -> int:

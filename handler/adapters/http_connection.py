@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
 import ssl
+import struct
+import termios
 from io import BufferedReader, RawIOBase
 from time import monotonic
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 _LINE_MAX, _LINES_MAX = 65536, 200
 _BUFFER = 65536
 _AT_ONCE = 65536
-"""Bytes of a body up to which it leaves with its head."""
+"""Bytes of a body up to which it leaves with its head, and of a longer one that are sent at once."""
 PATIENCE = 5.0
 """Seconds spent waiting for a long body, after which it is given up if it did not bring `SLOWEST` bytes in each."""
 SLOWEST = 128 * 1024
@@ -32,6 +35,8 @@ class Connection:
         self.file = BufferedReader(self._raw, _BUFFER)
         self.kept = False
         """Whether it has carried a request before."""
+        self.idle_since = 0.0
+        """Wall clock's, of when it was last given back."""
         self._timeout = -1.0
         self._poll = select.poll()
         self._poll.register(made, select.POLLIN)
@@ -62,13 +67,19 @@ class Connection:
     def send(self, head: bytes, body: bytes | None) -> None:
         """Send a request. A server may answer before it has read all of it, and end the connection; then that is read.
 
+        A long body is sent piece by piece, as the timeout of `sendall` is of the whole, however well it flows.
+
         Raises: OSError.
         """
         try:
             if body and len(body) > _AT_ONCE:
                 self._socket.sendall(head)
-                self._socket.sendall(body)
+                rest = memoryview(body)
+                while rest:
+                    rest = rest[self._socket.send(rest[:_AT_ONCE]) :]
+                self._raw.unsent = unsent(self._socket)
             else:
+                self._raw.unsent = 0
                 self._socket.sendall(head + body if body else head)
         except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             if not self._poll.poll(0):
@@ -119,10 +130,12 @@ class Connection:
 
 
 class _Raw(RawIOBase):
-    """What comes from a socket."""
+    """What comes from a socket. While what was sent still leaves, it is not silent."""
 
     def __init__(self, made: socket.socket) -> None:
-        self._receive = made.recv_into
+        self._socket = made
+        self.unsent = 0
+        """Bytes of a long request that the kernel still had when that was looked at last."""
         self.silent = False
         """Whether to say that nothing has come, without a look."""
         self.watched = False
@@ -137,6 +150,15 @@ class _Raw(RawIOBase):
             return None
         return self._watched(buffer) if self.watched else self._receive(buffer)
 
+    def _receive(self, buffer: Any) -> int:
+        while True:
+            try:
+                return self._socket.recv_into(buffer)
+            except TimeoutError:
+                before, self.unsent = self.unsent, unsent(self._socket) if self.unsent else 0
+                if self.unsent >= before:
+                    raise
+
     def _watched(self, buffer: Any) -> int:
         """Receive, or say that there is an end, so that nothing is lost of what a single read found until then."""
         if self.too_slow:
@@ -149,3 +171,14 @@ class _Raw(RawIOBase):
             self.too_slow = self.came < SLOWEST * self.waited
             self.waited, self.came = 0.0, 0
         return count
+
+
+def unsent(made: socket.socket) -> int:
+    """Return how many of the bytes that were sent have not arrived yet: the kernel takes MiBs of them at once.
+
+    That is Linux's SIOCOUTQ, tcp(7); 0 where a system does not say.
+    """
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(made, termios.TIOCOUTQ, bytes(4)))[0])
+    except OSError:
+        return 0

@@ -136,5 +136,5 @@ def gcs(
 ) -> Iterator[GcsDestination]:
     """The adapter, which waits for nothing."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
-    with closing(connect()) as client:
+    with closing(connect(time_left=lambda: left[0], sleep=slept)) as client:
         yield gcs_kind(client, gcs_bucket.name, time_left=lambda: left[0], sleep=slept)

@@ -23,11 +23,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.auth.credentials import Credentials
 from google.auth.exceptions import TransportError
 
+from handler.adapters import retry
 from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_client import Client, connect
+from handler.adapters.retry import TRIES
 from handler.errors import Unavailable
 from handler.model import ABSENT, Stamp
+from local_emulator.gcs import GcsServer
 from tests.fakes import reader
+from tests.functional.blackhole import relay_to
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import LOST, Trouble, Wire, every
 
@@ -35,20 +39,31 @@ HOUR = timedelta(hours=1)
 
 
 class Granted(Credentials):
-    """Tokens by number, each as long-lived as is asked; what goes wrong first is planned."""
+    """Tokens by number, each as long-lived as is asked."""
 
-    def __init__(self, lives: timedelta = HOUR, troubles: tuple[Exception, ...] = ()) -> None:
+    def __init__(self, lives: timedelta = HOUR) -> None:
         super().__init__()
         self.granted = 0
-        self._lives, self._troubles = lives, list(troubles)
+        self._lives = lives
 
     def refresh(self, request: object) -> None:
-        if self._troubles:
-            raise self._troubles.pop(0)
         time.sleep(0.05)  # so that others come meanwhile
         self.granted += 1
         self.token = f"token-{self.granted}"
         self.expiry = datetime.now(UTC).replace(tzinfo=None) + self._lives
+
+
+class Denied(Credentials):
+    """No tokens; the first failure comes once all that ask have had the time to."""
+
+    def __init__(self, asking: threading.Barrier) -> None:
+        super().__init__()
+        self.asking, self.failed = asking, 0
+
+    def refresh(self, request: object) -> None:
+        time.sleep(0.2)
+        self.failed += 1
+        raise TransportError(f"failure {self.failed}")
 
 
 @pytest.fixture
@@ -108,13 +123,21 @@ def test_a_token_that_is_refused_to_many_threads_is_renewed_once(
     wire.forgive()
 
 
-def test_a_token_service_that_does_not_answer_is_asked_again(
-    client: Client, gcs_bucket: Bucket, wire: Wire, slept: Slept
-) -> None:
-    client.credentials = Granted(troubles=(TransportError("reset"),) * 2)
-    look(client, gcs_bucket, slept)
-    assert len(slept) == 2
-    assert bearers(wire) == ["Bearer token-1"]
+def test_threads_that_wait_for_a_token_that_does_not_come_fail_as_one(client: Client, wire: Wire) -> None:
+    """Each would wait as long as the first did, one after the other."""
+    client.credentials = Denied(threading.Barrier(13, timeout=10))
+
+    def ask() -> object:
+        client.credentials.asking.wait()
+        return client.request("GET", "/", time_left=lambda: 60.0)
+
+    with ThreadPoolExecutor(12) as pool:
+        failures = [pool.submit(ask) for _ in range(12)]
+        client.credentials.asking.wait()
+        assert {str(future.exception()) for future in failures} == {"failure 1"}
+    with pytest.raises(TransportError, match="failure 2"):
+        client.request("GET", "/", time_left=lambda: 60.0)
+    assert wire.requests == []
 
 
 def test_an_anonymous_client_has_no_token_and_imports_nothing_of_googles(gcs_bucket: Bucket, wire: Wire) -> None:
@@ -150,14 +173,13 @@ def test_tries_are_few_and_their_pauses_grow_and_vary(
     gcs: GcsDestination, wire: Wire, slept: Slept, left: list[float]
 ) -> None:
     left[0] = 600.0
-    wire.plan(every("GET"), *[Trouble(status=503, reason="backendError")] * 12)
+    wire.plan(every("GET"), *[Trouble(status=503, reason="backendError")] * 2 * TRIES)
     for _ in range(2):
         with pytest.raises(Unavailable):
             gcs.head("k")
-    assert len(wire.requests) <= 12
+    assert len(wire.requests) == 2 * TRIES
     assert all(pause <= 2**number for number, pause in enumerate(slept[:5]))
     assert len(set(slept)) == len(slept), "full jitter"
-    wire.forgive()
 
 
 def test_a_status_that_will_not_change_is_not_tried_again(gcs: GcsDestination, wire: Wire) -> None:
@@ -180,6 +202,34 @@ def test_a_redirection_is_not_followed(gcs: GcsDestination, gcs_bucket: Bucket, 
     with pytest.raises(Unavailable, match="307"):
         gcs.put("k", reader(b"data"), Stamp(), expect=ABSENT)
     assert wire.methods() == ["POST"]
+
+
+@pytest.mark.parametrize("retry_after", ["3", "7"])
+def test_a_retry_after_of_gcs_is_waited_for(gcs: GcsDestination, wire: Wire, slept: Slept, retry_after: str) -> None:
+    wire.plan(every("GET"), Trouble(status=429, headers={"Retry-After": retry_after}))
+    assert not gcs.head("k").exists
+    assert float(retry_after) <= slept[0] <= float(retry_after) + 1
+
+
+@pytest.mark.parametrize("method", ["head", "put"])
+def test_a_connection_that_died_in_silence_costs_one_trys_silence(
+    gcs_server: GcsServer, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch, slept: Slept, method: str
+) -> None:
+    """The kept connections are blackholed; what is tried again goes by a new one, and the request succeeds."""
+    monkeypatch.setattr(retry, "SILENCE", 0.3)
+    monkeypatch.setattr(retry, "LEAST", 0.3)
+    with relay_to(gcs_server.url) as relay, closing(Client(relay.url, 20)) as client:
+        gcs = GcsDestination(client, gcs_bucket.name, sleep=slept)
+        assert not gcs.head("k").exists
+        relay.blackhole()
+        started = time.monotonic()
+        if method == "head":
+            assert not gcs.head("k").exists
+        else:
+            gcs.put("k", reader(b"data"), Stamp(), expect=ABSENT)
+        assert 0.3 <= time.monotonic() - started < 0.6
+    assert len(slept) == 1
+    assert relay.connections == 2
 
 
 # --- names

@@ -19,12 +19,13 @@ import pytest
 from handler import config, observe
 from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_client import connect
+from handler.adapters.retry import TRIES
 from handler.app import Service
 from handler.errors import ReplicationError, Unavailable
 from handler.model import ABSENT, SMALL, Stamp
 from local_emulator.context import Context
 from tests.fakes import reader
-from tests.functional.conftest import Bucket
+from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import Trouble, Wire, every, sends
 
 AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/aws"
@@ -43,6 +44,8 @@ class Clouds:
     subjects: list[dict[str, Any]] = field(default_factory=list)
     """The signed AWS requests that came to be exchanged."""
     paths: list[str] = field(default_factory=list)
+    troubles: list[int] = field(default_factory=list)
+    """What the next POSTs are answered; with 0, not at all."""
 
     def configuration(self, **fields: Any) -> str:
         return json.dumps(
@@ -64,6 +67,18 @@ class Clouds:
         )
 
 
+class _Spoilt(list[str]):
+    """Paths that were asked; the first impersonation fails."""
+
+    def __init__(self, clouds: Clouds) -> None:
+        self._clouds = clouds
+
+    def append(self, path: str) -> None:
+        if path == ACCOUNT and ACCOUNT not in self:
+            self._clouds.troubles.append(503)
+        super().append(path)
+
+
 class _Handler(BaseHTTPRequestHandler):
     clouds: ClassVar[Clouds]
 
@@ -79,6 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.clouds.paths.append(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.clouds.troubles:
+            if trouble := self.clouds.troubles.pop(0):
+                self._answer(trouble, {"error": "unavailable", "error_description": "as told"})
+            else:
+                self.close_connection = True
+            return
         if self.path == ACCOUNT:
             assert self.headers["Authorization"] == f"Bearer {GOOGLE_TOKEN}"
             self._answer(200, {"accessToken": IMPERSONATED, "expireTime": "2099-01-01T00:00:00Z"})
@@ -200,7 +221,7 @@ def test_credentials_of_the_container_endpoint_are_exchanged_as_well(
 
 
 def fails(configuration: str) -> ReplicationError:
-    with closing(connect(configuration)) as client, pytest.raises(Unavailable) as caught:
+    with closing(connect(configuration, time_left=lambda: 0.0)) as client, pytest.raises(Unavailable) as caught:
         GcsDestination(client, "bucket", time_left=lambda: 0.0).head("k")
     return caught.value
 
@@ -211,6 +232,41 @@ def test_a_refused_exchange_is_unavailable_and_says_why(clouds: Clouds, wire: Wi
     assert error.code == "DstCredentials"
     assert "the role is not mapped" in str(error)
     assert not any(secret in repr(error) + repr(error.__cause__) for secret in SECRETS)
+    assert wire.requests == []
+
+
+@pytest.mark.parametrize("trouble", [503, 500, 429, 408, 0])
+@pytest.mark.parametrize("times", [1, TRIES - 1])
+def test_an_exchange_that_fails_for_the_moment_is_tried_again(
+    clouds: Clouds, wire: Wire, gcs_bucket: Bucket, slept: Slept, trouble: int, times: int
+) -> None:
+    clouds.troubles = [trouble] * times
+    configuration = clouds.configuration(service_account_impersonation_url=clouds.url + ACCOUNT)
+    with closing(connect(configuration, sleep=slept)) as client:
+        assert not GcsDestination(client, gcs_bucket.name).head("k").exists
+    assert clouds.paths == ["/v1/token"] * (times + 1) + [ACCOUNT]
+    assert len(slept) == times
+    assert wire.methods() == ["GET"]
+
+
+def test_an_impersonation_that_fails_for_the_moment_is_tried_again(
+    clouds: Clouds, gcs_bucket: Bucket, slept: Slept
+) -> None:
+    configuration = clouds.configuration(service_account_impersonation_url=clouds.url + ACCOUNT)
+    with closing(connect(configuration, sleep=slept)) as client:
+        clouds.paths = _Spoilt(clouds)
+        assert not GcsDestination(client, gcs_bucket.name).head("k").exists
+    assert clouds.paths == ["/v1/token", ACCOUNT, ACCOUNT]
+
+
+def test_an_exchange_that_keeps_failing_is_unavailable_after_as_many_tries_as_any_request(
+    clouds: Clouds, wire: Wire, slept: Slept
+) -> None:
+    clouds.troubles = [503] * (TRIES + 1)
+    with closing(connect(clouds.configuration(), sleep=slept)) as client, pytest.raises(Unavailable) as caught:
+        GcsDestination(client, "bucket", sleep=slept).head("k")
+    assert caught.value.code == "DstCredentials"
+    assert len(clouds.paths) == TRIES
     assert wire.requests == []
 
 
@@ -259,7 +315,7 @@ def test_nothing_secret_is_told_even_where_all_goes_wrong(
     caplog.set_level(logging.DEBUG, "replicator")
     lines = io.StringIO()
     monkeypatch.setattr(observe.logger.registered_handler, "stream", lines)
-    monkeypatch.setattr("handler.adapters.gcs_session.random.uniform", lambda *_: 0.0)  # no pauses
+    monkeypatch.setattr("handler.adapters.retry.random.uniform", lambda *_: 0.0)  # no pauses
     rule = {"Source": {"Bucket": bucket}, "Destination": {"Bucket": f"gs://{gcs_bucket.name}"}}
     environment = {
         "REPLICATION_RULES": json.dumps([rule]),

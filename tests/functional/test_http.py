@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import Message
@@ -37,7 +37,7 @@ from handler.adapters import http as module
 from handler.adapters import http_connection
 from handler.adapters.http import Answer, Pool
 from handler.adapters.http_connection import Broken, Connection
-from handler.model import MIB
+from handler.model import KIB, MIB
 from tests.functional.scripted import HANG_UP, Scripted, answer, scripted
 
 SOON, LONG = 0.05, 10.0
@@ -629,11 +629,15 @@ Serve = Callable[[Server, socket.socket], object]
 
 
 @contextmanager
-def served(serve: Serve, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Iterator[Server]:
-    """Run one on loopback. What it still does at the end is given up."""
+def served(
+    serve: Serve, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", receives: int = 0
+) -> Iterator[Server]:
+    """Run one on loopback. What it still does at the end is given up. `receives`: bytes that it buffers at most."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener, ThreadPoolExecutor(8) as threads:
         server, wires = Server(listener.getsockname()[1]), list[socket.socket]()
+        if receives:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
 
         def accept() -> None:
             while True:
@@ -1164,7 +1168,7 @@ def test_what_cannot_be_connected_to_is_broken(authority: Authority, origin: str
 def test_a_connection_is_not_waited_for_longer_than_for_an_answer_nor_than_that_takes(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, connect: float, silence: float
 ) -> None:
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", connect)
+    monkeypatch.setattr(module, "CONNECT", connect)
     started = time.monotonic()
     with (
         served(silently) as server,
@@ -1175,8 +1179,30 @@ def test_a_connection_is_not_waited_for_longer_than_for_an_answer_nor_than_that_
     assert time.monotonic() - started < LONG / 2
 
 
+def test_the_addresses_of_a_host_share_the_time_for_a_connection(
+    server: Scripted, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a host's addresses takes no connection: its backlog is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as filling:
+        for _ in range(3):
+            wire = filling.enter_context(socket.socket())
+            wire.setblocking(False)
+            wire.connect_ex(full.getsockname())
+        taken = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())] * 15
+        free = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))
+        monkeypatch.setattr(module, "CONNECT", 0.4)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [taken[0], free])
+        assert ask(pool).data == b"ok"
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: taken)
+        pool.close()
+        started = time.monotonic()
+        with pytest.raises(Broken, match="timed out"):
+            ask(pool)
+        assert time.monotonic() - started < 2
+
+
 def test_once_connected_the_time_is_the_requests(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 3.0)
+    monkeypatch.setattr(module, "CONNECT", 3.0)
     for timeout in (LONG, LONG, 7.0):
         ask(pool, timeout=timeout)
         (connection,) = idle(pool)
@@ -1435,3 +1461,62 @@ def test_what_is_answered_before_the_body_was_sent_is_heard() -> None:
         begun = pool.begin("POST", "/", {}, awaited=4, timeout=LONG)
         assert server.ended.acquire(timeout=LONG)
         assert begun.answer(b"data").status == 412
+
+
+# --- silence
+
+
+def test_a_connection_that_idled_over_a_minute_of_wall_clock_is_not_used(server: Scripted) -> None:
+    """Whoever is in between may have dropped it without a word, and Lambda may have frozen the function meanwhile."""
+    now = [1_000_000.0]
+    with pool_to(server.port, clock=lambda: now[0]) as pool:
+        for passes in (0, module.IDLE_MAX, module.IDLE_MAX + 1, 0, -3600, 0):
+            now[0] += passes
+            ask(pool)
+        assert [request.connection for request in server.requests] == [1, 1, 2, 2, 3, 3]
+        assert len(idle(pool)) == 1, "what is not used is closed"
+
+
+def slowly(server: Server, wire: socket.socket) -> None:
+    """Take each request as a slow network does, and answer it at once when all of it is there."""
+    size = 0
+    while piece := wire.recv(64 * KIB):
+        size += len(piece)
+        time.sleep(len(piece) / RATE)
+        if size >= SLOW:
+            server.requests.append(b"")
+            wire.sendall(OK)
+            size = 0
+
+
+SLOW, RATE, SILENT = 8 * MIB, 5 * MIB, 0.4
+"""Bytes that `slowly` takes, how many in a second, and the seconds of silence that its client bears."""
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_slow_upload_that_flows_is_not_cut(authority: Authority, *, tls: bool) -> None:
+    """The upload takes several times the silence that is borne; the kernel has the last MiBs of it at once."""
+    scheme, server_tls = ("https", authority.context) if tls else ("http", None)
+    with (
+        served(slowly, server_tls, receives=64 * KIB) as server,
+        pool_to(server.port, scheme, authorities=authority.file) as pool,
+    ):
+        started = time.monotonic()
+        assert ask(pool, "PUT", bytes(SLOW), timeout=SILENT).data == b"ok"
+        assert time.monotonic() - started > 3 * SILENT
+
+
+def test_an_upload_that_nobody_takes_any_more_is_silent() -> None:
+    """The peer has all that fits into its buffers, and reads on no more."""
+
+    def stops(server: Server, wire: socket.socket) -> None:
+        wire.recv(64 * KIB)
+        server.ended.acquire(timeout=LONG)
+
+    with served(stops, receives=64 * KIB) as server, pool_to(server.port) as pool:
+        for size in (256 * KIB, SLOW):
+            started = time.monotonic()
+            with pytest.raises(Broken, match="timed out"):
+                ask(pool, "PUT", bytes(size), timeout=SOON)
+            assert time.monotonic() - started < 20 * SOON
+        server.ended.release(2)
