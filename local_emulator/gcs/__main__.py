@@ -11,6 +11,7 @@ from pathlib import Path
 
 from local_emulator.gcs.errors import GcsError
 from local_emulator.gcs.server import serve
+from local_emulator.gcs.store import Store
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +44,8 @@ async def run(options: argparse.Namespace) -> None:
         print("READY", json.dumps({"gcs": url}), flush=True)
 
     where = options.host, options.port
-    await serve(options.folder, options.bucket, where, options.one_write_a_second, ready, stopped)
+    store = Store(options.folder, options.bucket, one_write_a_second=options.one_write_a_second)
+    await serve(store, where, ready, stopped)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ FLAGS = ("eventBasedHold", "temporaryHold")
 OF_THE_SERVER = (
     "timeCreated",
     "timeFinalized",
+    "timeDeleted",
     "timeStorageClassUpdated",
     "updated",
     "componentCount",

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from local_emulator.gcs import attributes, errors, layout
+from local_emulator.gcs import attributes, errors, layout, lifecycle
 from local_emulator.gcs.calls import Call
 from local_emulator.gcs.conditions import Conditions, whole_number
 from local_emulator.gcs.resources import Bucket, bucket_resource
 
 SPOKEN = frozenset(
-    {"defaultEventBasedHold", "iamConfiguration", "labels", "location", "retentionPolicy", "storageClass"}
+    {
+        "defaultEventBasedHold",
+        "iamConfiguration",
+        "labels",
+        "lifecycle",
+        "location",
+        "retentionPolicy",
+        "softDeletePolicy",
+        "storageClass",
+        "versioning",
+    }
 )
 HARMLESS = frozenset(
     # what the server makes, and access control, which this server does not have
@@ -35,6 +46,7 @@ HARMLESS = frozenset(
         "updated",
     ]
 )
+DAY = 24 * 3600
 DEFAULTS: attributes.Attributes = {
     "iamConfiguration": {
         "uniformBucketLevelAccess": {"enabled": True},
@@ -117,28 +129,21 @@ def _said(resource: dict[str, Any]) -> attributes.Attributes:
     for field, value in resource.items():
         if field in SPOKEN:
             said[field] = _checked(field, value)
-        elif field not in HARMLESS and not _is_off(field, value):
+        elif field not in HARMLESS and not _is_off(value):
             raise errors.not_spoken(f"the bucket field {field}")
     return said
 
 
-def _is_off(field: str, value: Any) -> bool:
+def _is_off(value: Any) -> bool:
     """Tell whether a feature that this server lacks is asked to be off."""
-    if field == "softDeletePolicy":
-        return not value or str(value.get("retentionDurationSeconds", "")) == "0"
     return not value or (isinstance(value, dict) and not any(value.values()))
 
 
 def _checked(field: str, value: Any) -> Any:
     if value is None:
         return None
-    if field == "retentionPolicy":
-        period = whole_number(value.get("retentionPeriod") if isinstance(value, dict) else value, "retentionPeriod")
-        if not 0 < period <= 3_155_760_000:
-            raise errors.invalid("Invalid value for retentionPeriod: it is 1 second to 100 years.")
-        if value.get("isLocked"):
-            raise errors.not_spoken("locked retention policies")
-        return {"retentionPeriod": str(period), "effectiveTime": attributes.now()}
+    if field in CHECKS:
+        return CHECKS[field](value)
     if field == "storageClass" and value not in attributes.STORAGE_CLASSES:
         raise errors.invalid(f"Invalid storage class: '{value}'")
     if field == "location" and isinstance(value, str):
@@ -147,3 +152,35 @@ def _checked(field: str, value: Any) -> Any:
     if not isinstance(value, kind):
         raise errors.invalid(f"Invalid value for {field}: {value!r}")
     return value
+
+
+def _retention_policy(value: Any) -> attributes.Attributes:
+    period = whole_number(value.get("retentionPeriod") if isinstance(value, dict) else value, "retentionPeriod")
+    if not 0 < period <= 3_155_760_000:
+        raise errors.invalid("Invalid value for retentionPeriod: it is 1 second to 100 years.")
+    if value.get("isLocked"):
+        raise errors.not_spoken("locked retention policies")
+    return {"retentionPeriod": str(period), "effectiveTime": attributes.now()}
+
+
+def _versioning(value: Any) -> attributes.Attributes:
+    if not isinstance(value, dict) or not isinstance(value.get("enabled"), bool):
+        raise errors.invalid("Invalid value for versioning: enabled is true or false.")
+    return {"enabled": value["enabled"]}
+
+
+def _soft_delete_policy(value: Any) -> attributes.Attributes:
+    seconds = whole_number(
+        value.get("retentionDurationSeconds") if isinstance(value, dict) else value, "retentionDurationSeconds"
+    )
+    if seconds and not 7 * DAY <= seconds <= 90 * DAY:
+        raise errors.invalid("Invalid value for retentionDurationSeconds: it is 0, or 7 to 90 days.")
+    return {"retentionDurationSeconds": str(seconds)} | ({"effectiveTime": attributes.now()} if seconds else {})
+
+
+CHECKS: dict[str, Callable[[Any], attributes.Attributes]] = {
+    "lifecycle": lifecycle.checked,
+    "retentionPolicy": _retention_policy,
+    "softDeletePolicy": _soft_delete_policy,
+    "versioning": _versioning,
+}

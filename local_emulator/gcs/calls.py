@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -18,7 +19,7 @@ from aiohttp import ClientError, web
 from local_emulator.gcs import errors
 from local_emulator.gcs.conditions import Conditions, whole_number
 from local_emulator.gcs.resources import Bucket, Stored, object_resource, selected
-from local_emulator.gcs.writes import Pace, Target
+from local_emulator.gcs.writes import Limit, Target
 
 if TYPE_CHECKING:
     from local_emulator.gcs.faults import Armed, Faults
@@ -60,12 +61,12 @@ class Call:
         return f"http://{self.request.headers.get('Host') or self.request.host}"
 
     @property
-    def pace(self) -> Pace | None:
-        """The limit of one write a second, where it is switched on."""
-        asked = self.armed is not None and self.armed.fault.kind == "one-write-a-second"
-        if asked and self.armed:
-            self.armed.fire()
-        return self.store.pace if asked or self.store.pace.always else None
+    def limit(self) -> Limit:
+        """The limit of one change a second of a name, as this request meets it."""
+        armed = self.fault("one-write-a-second")
+        if armed is not None:
+            armed.fire()
+        return partial(self.store.limit.check, asked=armed is not None)
 
     def fault(self, *kinds: str) -> Armed | None:
         """Return the planned fault if it is of one of these kinds."""

@@ -30,6 +30,12 @@ CREATE TABLE IF NOT EXISTS objects(
   bucket TEXT NOT NULL, name TEXT NOT NULL, generation INTEGER NOT NULL, metageneration INTEGER NOT NULL,
   blob TEXT NOT NULL, size INTEGER NOT NULL, crc32c TEXT NOT NULL, md5 TEXT, inode INTEGER NOT NULL,
   mtime INTEGER NOT NULL, placed INTEGER NOT NULL, attributes TEXT NOT NULL, PRIMARY KEY(bucket, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retained(
+  bucket TEXT NOT NULL, name TEXT NOT NULL, generation INTEGER NOT NULL, metageneration INTEGER NOT NULL,
+  blob TEXT NOT NULL, size INTEGER NOT NULL, crc32c TEXT NOT NULL, md5 TEXT, inode INTEGER NOT NULL,
+  mtime INTEGER NOT NULL, placed INTEGER NOT NULL, attributes TEXT NOT NULL, ends REAL,
+  PRIMARY KEY(bucket, name, generation)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS retained_ends ON retained(ends);
 CREATE TABLE IF NOT EXISTS unsettled(
   bucket TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY(bucket, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clock(only INTEGER PRIMARY KEY CHECK(only = 1), last INTEGER NOT NULL);
@@ -83,6 +89,7 @@ class Transaction:
     connection: sqlite3.Connection
     natural: Natural
     clock: Clock
+    now: float
     changed: Changes
     touched: Changes = field(default_factory=dict)
     garbage: list[str] = field(default_factory=list)
@@ -102,15 +109,15 @@ class Transaction:
             raise errors.Stale(bucket, name)
         return found
 
-    def put(self, new: Stored, old: Stored | None) -> Stored:
-        """Make `new` the live generation; the bytes of `old` are removed after the commit."""
+    def put(self, new: Stored, old: Stored | None, *, keep_blob: bool = False) -> Stored:
+        """Make `new` the live generation; the bytes of `old` are removed after the commit, unless they are kept."""
         values = (
             new.bucket, new.name, new.generation, new.metageneration, new.blob, new.size, new.crc32c, new.md5,
             new.inode, new.mtime, PLACED if new.placed else PENDING, json.dumps(new.attributes),
         )  # fmt: skip
         places = ", ".join("?" * len(values))
         self.connection.execute(f"INSERT OR REPLACE INTO objects({OBJECT}) VALUES({places})", values)
-        if old is not None and old.blob != new.blob:
+        if old is not None and old.blob != new.blob and not keep_blob:
             self.garbage.append(old.blob)
         key = new.bucket, new.name
         if self.touched.get(key, self.changed.get(key, new)) is None:  # dropped a moment ago, and here again
@@ -120,7 +127,7 @@ class Transaction:
         return new
 
     def drop(self, old: Stored, *, keep_blob: bool = False) -> None:
-        """Remove an object; its bytes go after the commit."""
+        """Remove the live generation; its bytes are removed after the commit, unless they are kept."""
         self.connection.execute("DELETE FROM objects WHERE bucket = ? AND name = ?", (old.bucket, old.name))
         if not keep_blob:
             self.garbage.append(old.blob)
@@ -155,10 +162,11 @@ class _Job(Generic[T]):
 class Committer(threading.Thread):
     """Runs operations one after the other; those that came in together are committed together."""
 
-    def __init__(self, connection: sqlite3.Connection, natural: Natural) -> None:
+    def __init__(self, connection: sqlite3.Connection, natural: Natural, seconds: Callable[[], float]) -> None:
         super().__init__(name="gcs-committer", daemon=True)
         self._connection = connection
         self._natural = natural
+        self._seconds = seconds
         connection.executescript(SCHEMA)
         self._clock = Clock(connection.execute("SELECT last FROM clock").fetchone()[0])
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
@@ -172,7 +180,8 @@ class Committer(threading.Thread):
         homeless = self._connection.execute("SELECT bucket, name FROM objects WHERE placed = ?", (HOMELESS,)).fetchall()
         names |= {one for one in homeless if self._natural.fingerprint(*one) is None}
         self._settle({(bucket, name): find_object(self._connection, bucket, name) for bucket, name in names})
-        named = "SELECT blob FROM objects UNION SELECT blob FROM sessions UNION SELECT blob FROM parts"
+        self._connection.execute("DELETE FROM retained WHERE ends <= ?", (self._seconds(),))
+        named = " UNION ".join(f"SELECT blob FROM {table}" for table in ("objects", "retained", "sessions", "parts"))  # noqa: S608 - constant table names
         self._natural.sweep({row[0] for row in self._connection.execute(named)})
 
     def submit(self, op: Op[T], future: Future[T] | None = None) -> Future[T]:
@@ -232,7 +241,7 @@ class Committer(threading.Thread):
 
     def _run_one(self, job: _Job[Any], changed: Changes, garbage: list[str]) -> None:
         self._connection.execute("SAVEPOINT one")
-        transaction = Transaction(self._connection, self._natural, self._clock, changed)
+        transaction = Transaction(self._connection, self._natural, self._clock, self._seconds(), changed)
         try:
             job.result = job.op(transaction)
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller of this one operation

@@ -94,6 +94,11 @@ def no_object(bucket: str, name: str) -> GcsError:
     return GcsError(404, "notFound", f"No such object: {bucket}/{name}", xml_code="NoSuchKey")
 
 
+def no_generation(bucket: str, name: str, generation: int) -> GcsError:
+    """Return the error for a generation that is not soft-deleted, or is so no longer."""
+    return GcsError(404, "notFound", f"No such soft-deleted object: {bucket}/{name}#{generation}", xml_code="NoSuchKey")
+
+
 def condition_not_met() -> GcsError:
     """Return the error for a condition that does not hold."""
     message = "At least one of the pre-conditions you specified did not hold."

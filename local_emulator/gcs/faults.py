@@ -10,12 +10,10 @@ from typing import Any
 
 from local_emulator.gcs import errors
 
+_VERBS = ["get", "list", "insert", "patch", "update", "delete"]
 METHODS = frozenset(
-    [
-        f"storage.objects.{verb}"
-        for verb in ["get", "list", "insert", "patch", "update", "delete", "compose", "copy", "rewrite", "move"]
-    ]
-    + [f"storage.buckets.{verb}" for verb in ["get", "list", "insert", "patch", "update", "delete"]]
+    [f"storage.objects.{verb}" for verb in [*_VERBS, "compose", "copy", "rewrite", "move", "restore"]]
+    + [f"storage.buckets.{verb}" for verb in _VERBS]
 )
 DOWNLOAD_BREAK = 1 << 20
 STALL = 10.0

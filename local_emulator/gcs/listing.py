@@ -36,11 +36,13 @@ class Listing:
     glob: re.Pattern[str] | None = None
     with_delimiter: bool = False
     most: int = MOST
-    token: str = ""
+    token: tuple[str, int] = ("", 0)
+    kind: str = "live"
+    now: float = 0.0
 
     @classmethod
-    def of_query(cls, bucket: str, query: Mapping[str, str]) -> Listing:
-        """Read the JSON API's parameters.
+    def of_query(cls, bucket: str, query: Mapping[str, str], now: float) -> Listing:
+        """Read the JSON API's parameters; `now` is in seconds since 1970.
 
         Raises:
             GcsError: one is not spoken, or no such value exists.
@@ -48,8 +50,9 @@ class Listing:
         most = whole_number(query.get("maxResults") or MOST, "maxResults")
         if most < 0:
             raise errors.invalid("Invalid value for maxResults.")
-        if query.get("softDeleted") == "true":
-            raise errors.not_spoken("soft-deleted objects")
+        kinds = [name for name in ("softDeleted", "versions") if query.get(name, "").lower() == "true"]
+        if len(kinds) > 1:
+            raise errors.invalid("A listing is of softDeleted objects or of all versions.")
         glob = query.get("matchGlob")
         if glob and query.get("delimiter", "/") not in {"", "/"}:
             raise errors.invalid("matchGlob goes with the delimiter / alone.")
@@ -60,37 +63,39 @@ class Listing:
             query.get("startOffset", ""),
             query.get("endOffset", ""),
             re.compile(_regex(glob), re.DOTALL) if glob else None,
-            query.get("includeTrailingDelimiter") == "true",
+            query.get("includeTrailingDelimiter", "").lower() == "true",
             min(most or MOST, MOST),
-            _untoken(query["pageToken"]) if query.get("pageToken") else "",
+            _untoken(query["pageToken"]) if query.get("pageToken") else ("", 0),
+            kinds[0] if kinds else "live",
+            now,
         )
 
 
 @dataclass
 class Page:
-    """One page of a listing; `after` is the least name of the next page, "" where there is none."""
+    """One page of a listing; `after` is the first name and generation of the next page, None where there is none."""
 
     items: list[Stored] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
-    after: str = ""
+    after: tuple[str, int] | None = None
 
 
 def page(connection: sqlite3.Connection, listing: Listing) -> Page:
     """Return one page."""
     result = Page()
-    at = max(listing.prefix, listing.start, listing.token)
+    at = max(listing.prefix, listing.start, listing.token[0])
     end = min(successor(listing.prefix), listing.end or _END)
     while at < end:
         jump = ""
         for item in _rows(connection, listing, at, end):
-            if listing.glob and not listing.glob.fullmatch(item.name):
+            if (item.name, item.generation) < listing.token or (listing.glob and not listing.glob.fullmatch(item.name)):
                 continue
             folder = _folder(listing, item.name)
             if folder and folder in result.prefixes[-1:]:
                 jump = successor(folder)
                 break
             if len(result.items) + len(result.prefixes) >= listing.most:
-                result.after = item.name
+                result.after = item.name, item.generation if listing.kind != "live" else 0
                 return result
             if not folder or (listing.with_delimiter and folder == item.name):
                 result.items.append(item)
@@ -112,18 +117,30 @@ def _folder(listing: Listing, name: str) -> str:
 
 
 def _rows(connection: sqlite3.Connection, listing: Listing, at: str, end: str) -> Iterator[Stored]:
-    query = f"SELECT {OBJECT} FROM objects WHERE bucket = ? AND name >= ? AND name < ? ORDER BY name"  # noqa: S608
-    yield from map(stored, connection.execute(query, (listing.bucket, at, end)))
+    values = {"bucket": listing.bucket, "at": at, "end": end, "now": listing.now}
+    yield from map(stored, connection.execute(_QUERIES[listing.kind], values))
 
 
-def token(after: str) -> str:
-    """Return the page token for a name."""
-    return base64.urlsafe_b64encode(after.encode()).decode()
+_SPAN = "WHERE bucket = :bucket AND name >= :at AND name < :end"
+_LIVE = f"SELECT {OBJECT} FROM objects {_SPAN}"  # noqa: S608 - constant column names
+_RETAINED = f"SELECT {OBJECT} FROM retained {_SPAN}"  # noqa: S608 - constant column names
+_QUERIES = {
+    "live": f"{_LIVE} ORDER BY name",
+    "versions": f"{_LIVE} UNION ALL {_RETAINED} AND ends IS NULL ORDER BY name, generation",
+    "softDeleted": f"{_RETAINED} AND ends > :now ORDER BY name, generation",
+}
 
 
-def _untoken(text: str) -> str:
+def token(after: tuple[str, int]) -> str:
+    """Return the page token for a name and generation."""
+    name, generation = after
+    return f"{base64.urlsafe_b64encode(name.encode()).decode()}.{generation}"
+
+
+def _untoken(text: str) -> tuple[str, int]:
+    name, _, generation = text.partition(".")
     try:
-        return base64.b64decode(text.encode(), altchars=b"-_", validate=True).decode()
+        return base64.b64decode(name.encode(), altchars=b"-_", validate=True).decode(), int(generation)
     except (binascii.Error, ValueError) as error:
         raise errors.invalid("Invalid value for pageToken.") from error
 

@@ -1,6 +1,6 @@
 """The folder as a person sees it: a view of the database that is repaired after a crash, and read back when edited."""
 # os functions cost a tenth of pathlib's, and these run for every request
-# ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH116, PTH118, PTH119, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ class Natural:
         if seen is None:
             return not found.placed
         return seen == (found.inode, found.mtime, found.size)
+
+    def is_intact(self, found: Stored) -> bool:
+        """Return True if the bytes are still those that were stored: a person may write into a natural file."""
+        try:
+            status = os.stat(self._layout.blob(found.blob))
+        except OSError:
+            return False
+        return (status.st_mtime_ns, status.st_size) == (found.mtime, found.size)
 
     def settle(self, bucket: str, name: str, found: Stored | None) -> bool:
         """Make the natural file follow the database; tell whether it is there now.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from local_emulator.gcs import blobs, errors, layout, listing, media, writes
+from local_emulator.gcs import blobs, errors, layout, listing, media, versions, writes
 from local_emulator.gcs.calls import Call
 from local_emulator.gcs.conditions import NONE, Conditions, whole_number
 from local_emulator.gcs.resources import object_resource
@@ -23,6 +23,11 @@ MOST_SOURCES = 32
 
 async def get(call: Call, bucket: str, name: str) -> web.StreamResponse:
     """Return an object's resource, or (alt=media) its bytes."""
+    if call.flag("softDeleted"):
+        if call.query.get("alt") == "media":
+            raise errors.invalid("The bytes of soft-deleted objects cannot be read.")
+        found = await _soft_deleted(call, bucket, name)
+        return call.object_answer(found, await call.store.bucket(bucket))
     if call.query.get("alt") == "media":
         return await media.send(call, call.target(bucket, name))
     found = await call.store.find(call.target(bucket, name))
@@ -31,9 +36,9 @@ async def get(call: Call, bucket: str, name: str) -> web.StreamResponse:
 
 async def list_(call: Call, bucket: str) -> web.StreamResponse:
     """Return one page of a bucket's objects."""
-    wanted = listing.Listing.of_query(bucket, call.query)
+    wanted = listing.Listing.of_query(bucket, call.query, call.store.clock())
     owner = await call.store.bucket(bucket)
-    if not wanted.token:
+    if not wanted.token[0]:
         await call.store.refresh(bucket, wanted.prefix)
     page = await call.store.read(lambda connection: listing.page(connection, wanted))
     items = [object_resource(item, owner.attributes, call.base) for item in page.items]
@@ -53,15 +58,38 @@ async def update(call: Call, bucket: str, name: str) -> web.StreamResponse:
 async def _change(call: Call, bucket: str, name: str, *, whole: bool) -> web.StreamResponse:
     resource = await call.json_body()
     target, override = call.target(bucket, name), call.flag("overrideUnlockedRetention")
-    return await _write(call, writes.patch(target, resource, whole=whole, override=override, pace=call.pace))
+    return await _write(call, writes.patch(target, resource, whole=whole, override=override, limit=call.limit))
 
 
 async def delete(call: Call, bucket: str, name: str) -> web.StreamResponse:
     """Remove an object."""
     await call.store.bucket(bucket)
-    await call.store.commit(writes.delete(call.target(bucket, name), pace=call.pace))
+    await call.store.commit(writes.delete(call.target(bucket, name), limit=call.limit))
     call.committed = True
     return web.Response(status=204)
+
+
+async def restore(call: Call, bucket: str, name: str) -> web.StreamResponse:
+    """Make a new live generation of a soft-deleted one, which stays what it is until its retention ends."""
+    target = replace(call.target(bucket, name), generation=None)
+    old = await _soft_deleted(call, bucket, name)
+    fd = os.open(call.store.layout.blob(old.blob), os.O_RDONLY)
+    try:
+        blob = await call.store.run(blobs.copy, call.store.layout, fd, old)
+    finally:
+        os.close(fd)
+    return await _write(call, writes.restore(target, blob, old, limit=call.limit), blob)
+
+
+async def _soft_deleted(call: Call, bucket: str, name: str) -> Stored:
+    await call.store.bucket(bucket)
+    if not call.query.get("generation"):
+        raise errors.required("Required parameter: generation")
+    generation, now = whole_number(call.query["generation"], "generation"), call.store.clock()
+    found = await call.store.read(lambda c: versions.soft_deleted(c, bucket, name, generation, now))
+    if found is None:
+        raise errors.no_generation(bucket, name, generation)
+    return found
 
 
 async def _write(call: Call, op: Op[Stored], blob: blobs.Blob | None = None) -> web.StreamResponse:
@@ -91,12 +119,13 @@ async def compose(call: Call, bucket: str, name: str) -> web.StreamResponse:
             stack.callback(os.close, fd)
             opened.append((stored, fd))
         sources = [stored for stored, _ in opened]
+        deleted = request.get("deleteSourceObjects") is True
+        if deleted and not all(source.live for source in sources):
+            raise errors.not_spoken("deleteSourceObjects of noncurrent versions")
         if len({source.attributes["storageClass"] for source in sources}) > 1:
             raise errors.invalid("The source objects of a compose are of one storage class.")
         blob = await call.store.run(blobs.concatenate, call.store.layout, [fd for _, fd in opened])
-    op = writes.compose(
-        target, blob, resource, sources, delete_sources=request.get("deleteSourceObjects") is True, pace=call.pace
-    )
+    op = writes.compose(target, blob, resource, sources, delete_sources=deleted, limit=call.limit)
     return await _write(call, op, blob)
 
 
@@ -142,7 +171,7 @@ async def copy(  # noqa: PLR0913 - two names of two parts
     finally:
         os.close(fd)
     said, server = writes.copied(stored, resource)
-    op = writes.put(target, blob, said, server=server, pace=call.pace)
+    op = writes.put(target, blob, said, server=server, limit=call.limit)
     try:
         new = await call.store.commit(op)
     except BaseException:
@@ -167,4 +196,4 @@ async def move(call: Call, bucket: str, name: str, to_name: str) -> web.StreamRe
     """Give an object another name in its bucket."""
     target = replace(call.target(bucket, layout.check_object_name(to_name)), generation=None)
     await call.store.bucket(bucket)
-    return await _write(call, writes.move(_source(call, bucket, name), target, pace=call.pace))
+    return await _write(call, writes.move(_source(call, bucket, name), target, limit=call.limit))

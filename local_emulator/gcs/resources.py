@@ -22,7 +22,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One live generation of an object as the database holds it; `blob` names its bytes."""
+    """One generation of an object as the database holds it; `blob` names its bytes."""
 
     bucket: str
     name: str
@@ -36,6 +36,11 @@ class Stored:
     mtime: int
     placed: bool
     attributes: Attributes = field(compare=False)
+
+    @property
+    def live(self) -> bool:
+        """True unless the generation is noncurrent or soft-deleted."""
+        return not {"timeDeleted", "softDeleteTime"} & self.attributes.keys()
 
     @property
     def etag(self) -> str:

@@ -211,7 +211,7 @@ async def _complete(call: Call, session: Session) -> web.Response:
             answer.update(object_resource(stored, bucket.attributes, call.base))
             call.sessions.closing(session, 200, json.dumps(answer))(tx)
 
-        await call.store.commit(writes.put(session.target, blob, resource, pace=call.pace, then=then))
+        await call.store.commit(writes.put(session.target, blob, resource, limit=call.limit, then=then))
     except errors.GcsError as error:
         if error.status != 429 and error.status < 500:
             with contextlib.suppress(errors.GcsError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from local_emulator.gcs import buckets, errors, objects, uploads, xml_api, xml_multipart
+from local_emulator.gcs import buckets, errors, lifecycle, objects, uploads, xml_api, xml_multipart
 from local_emulator.gcs.calls import decoded
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
@@ -34,6 +34,7 @@ _CALLS: dict[tuple[str, str, tuple[str, ...]], tuple[str, Handler]] = {
     ("json", "PUT", (_B, "*", _O, "*")): ("objects.update", objects.update),
     ("json", "DELETE", (_B, "*", _O, "*")): ("objects.delete", objects.delete),
     ("json", "POST", (_B, "*", _O, "*", "compose")): ("objects.compose", objects.compose),
+    ("json", "POST", (_B, "*", _O, "*", "restore")): ("objects.restore", objects.restore),
     ("json", "POST", (_B, "*", _O, "*", "rewriteTo", _B, "*", _O, "*")): ("objects.rewrite", objects.rewrite),
     ("json", "POST", (_B, "*", _O, "*", "copyTo", _B, "*", _O, "*")): ("objects.copy", objects.copy),
     ("json", "POST", (_B, "*", _O, "*", "moveTo", _O, "*")): ("objects.move", objects.move),
@@ -60,7 +61,11 @@ def is_json(path: str) -> bool:
     return path == "/" or path.startswith(_OTHERS)
 
 
-_OTHERS = ("/storage/", "/batch", "/upload/", "/download/", "/resumable/", "/retry_test", "/b/", "/v1/", "/oauth2/")
+LIFECYCLE = "/_lifecycle/"
+"""Before a bucket's name: run its lifecycle rules. No bucket has a name like that."""
+_OTHERS = (
+    "/storage/", "/batch", "/upload/", "/download/", "/resumable/", "/retry_test", "/b/", "/v1/", "/oauth2/", LIFECYCLE,
+)  # fmt: skip
 
 
 def find(http_method: str, path: str, query: dict[str, str]) -> Route:
@@ -72,6 +77,8 @@ def find(http_method: str, path: str, query: dict[str, str]) -> Route:
     for prefix, api in _JSON:
         if path.startswith(prefix):
             return _json(api, http_method, path, path[len(prefix) :].rstrip("/"), query)
+    if path.startswith(LIFECYCLE) and http_method == "POST":
+        return Route("lifecycle", lifecycle.run, (decoded(path.removeprefix(LIFECYCLE)),))
     if is_json(path):
         raise errors.not_spoken(f"{http_method} {path}")
     return _xml(http_method, path, query)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -200,10 +203,11 @@ class GcsServer:
 
     Where `bucket` is given the folder is that one bucket, with objects at `<folder>/<key>`; otherwise each bucket is a
     folder in it, with objects at `<folder>/<bucket>/<key>`. Loopback and a free port unless told otherwise.
-    `one_write_a_second` makes it refuse (429) more than one write a second of one name, as GCS does.
+    `one_write_a_second` makes it refuse (429) more than one write a second of one name, as GCS does. `clock` returns
+    seconds since 1970; that limit, the end of soft delete, and lifecycle rules go by it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two by keyword
         self,
         folder: Path | str,
         bucket: str | None = None,
@@ -211,12 +215,13 @@ class GcsServer:
         port: int = 0,
         *,
         one_write_a_second: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.folder = Path(folder)
         self.bucket = bucket
         self.url = ""
         self._where = host, port
-        self._one_write_a_second = one_write_a_second
+        self._open = partial(Store, one_write_a_second=one_write_a_second, clock=clock)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
@@ -260,19 +265,11 @@ class GcsServer:
 
     async def _serve(self, started: Future[str]) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        await serve(self.folder, self.bucket, self._where, self._one_write_a_second, started.set_result, self._stopped)
+        await serve(self._open(self.folder, self.bucket), self._where, started.set_result, self._stopped)
 
 
-async def serve(  # noqa: PLR0913, PLR0917 - what a server consists of
-    folder: Path,
-    bucket: str | None,
-    where: tuple[str, int],
-    one_write_a_second: bool,  # noqa: FBT001 - passed on as it came
-    ready: Any,
-    stopped: asyncio.Event,
-) -> None:
-    """Answer requests until `stopped`; `ready` is called with the URL."""
-    store = Store(folder, bucket, one_write_a_second=one_write_a_second)
+async def serve(store: Store, where: tuple[str, int], ready: Callable[[str], Any], stopped: asyncio.Event) -> None:
+    """Answer requests until `stopped`, then close the store; `ready` is called with the URL."""
     try:
         runner, url = await start(store, *where)
         try:

@@ -10,12 +10,13 @@ import json
 import os
 import queue
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from local_emulator.gcs import attributes, blobs, database, errors, layout, writes
+from local_emulator.gcs import attributes, blobs, database, errors, layout, versions, writes
 from local_emulator.gcs.conditions import Conditions
 from local_emulator.gcs.natural import Natural
 from local_emulator.gcs.resources import Bucket, Stored
@@ -31,9 +32,19 @@ THREADS = 6
 
 
 class Store:
-    """Buckets and objects in one folder; used by one server at a time, which a lock file sees to."""
+    """Buckets and objects in one folder; used by one server at a time, which a lock file sees to.
 
-    def __init__(self, folder: Path, bucket: str | None, *, one_write_a_second: bool) -> None:
+    `clock` returns seconds since 1970, for the write rate, the end of soft delete, and lifecycle rules.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bucket: str | None,
+        *,
+        one_write_a_second: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         if bucket is not None:
             layout.check_bucket_name(bucket)
         self.layout = layout.Layout(folder, bucket)
@@ -41,11 +52,12 @@ class Store:
         self._lock = _only_one(self._lock_path)
         self.natural = Natural(self.layout)
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gcs")
-        self.pace = writes.Pace(always=one_write_a_second)
+        self.limit = writes.WriteRateLimit(always=one_write_a_second)
+        self.clock = clock
         self._path = os.path.join(self.layout.state, "objects.sqlite")
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._buckets: dict[str, Bucket] = {}
-        self.committer = database.Committer(database.connect(self._path), self.natural)
+        self.committer = database.Committer(database.connect(self._path), self.natural, clock)
         self.committer.repair()
         self.committer.start()
         if bucket is not None:
@@ -144,17 +156,17 @@ class Store:
             await self.look_again(bucket, name)
 
     async def find(self, target: writes.Target, *, reading: bool = True) -> Stored:
-        """Return an object whose conditions hold.
+        """Return the generation that a call is about, if its conditions hold.
 
         Raises:
             GcsError: no such bucket or object, 412, or 304.
         """
         await self.bucket(target.bucket)
-        found = await self.get(target.bucket, target.name)
-        if found is None or target.generation not in {None, found.generation}:
-            raise errors.no_object(target.bucket, target.name)
-        target.conditions.check(found.generation, found.metageneration, found.etag, reading=reading)
-        return found
+        live = found = await self.get(target.bucket, target.name)
+        if target.generation is not None:
+            asked = live, target.bucket, target.name, target.generation
+            found = await self.read(lambda connection: versions.addressed(connection, *asked))
+        return writes.judged(found, live, target, reading=reading)
 
     async def open(self, target: writes.Target, *, reading: bool = True) -> tuple[Stored, int]:
         """Return an object and a file descriptor of its bytes, which stay the same whatever happens to the name."""
@@ -232,10 +244,14 @@ class Store:
 
         def op(tx: Transaction) -> None:
             conditions.check(0, writes.bucket_of(tx, name).metageneration, "")
-            one = tx.connection.execute("SELECT 1 FROM objects WHERE bucket = ? LIMIT 1", (name,)).fetchone()
+            query = (
+                "SELECT 1 FROM objects WHERE bucket = ? UNION SELECT 1 FROM retained WHERE bucket = ? AND ends IS NULL"
+            )
+            one = tx.connection.execute(query, (name, name)).fetchone()
             if one or not self.natural.prune(name):
                 message = "The bucket you tried to delete is not empty."
                 raise errors.conflict(message, xml_code="BucketNotEmpty")
+            versions.forget(tx, name, ended=False)
             tx.connection.execute("DELETE FROM buckets WHERE name = ?", (name,))
 
         await self.commit(op)
@@ -312,14 +328,19 @@ def _take_over(bucket: str, name: str, adopted: Blob | None) -> Op[bool]:
         if adopted is None:
             gone = tx.natural.fingerprint(bucket, name) is None
             if gone and found is not None:
-                tx.drop(found)
+                tx.drop(found, keep_blob=_retire(tx, found))
             return gone
         if tx.natural.fingerprint(bucket, name) != (adopted.inode, adopted.mtime, adopted.size):
             tx.garbage.append(adopted.name)
             return False
         said = attributes.new({}, writes.bucket_of(tx, bucket).attributes)
         new = writes.made(tx, writes.Target(bucket, name), adopted, said)
-        tx.put(replace(new, placed=True), found)
+        tx.put(replace(new, placed=True), found, keep_blob=found is not None and _retire(tx, found))
         return True
 
     return op
+
+
+def _retire(tx: Transaction, found: Stored) -> bool:
+    """Keep what a person replaced or removed as the bucket says, unless the bytes themselves were changed."""
+    return tx.natural.is_intact(found) and versions.retire(tx, found, writes.bucket_of(tx, found.bucket))

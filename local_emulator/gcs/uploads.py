@@ -74,9 +74,9 @@ async def keep(
 
     def checked(blob: Blob) -> Op[Stored]:
         verify(blob, wanted)
-        return writes.put(target, blob, resource, pace=pace)
+        return writes.put(target, blob, resource, limit=limit)
 
-    pace = call.pace
+    limit = call.limit
     small = await head(pieces)
     if len(small) <= SMALL:
         stored = await call.store.commit_small(small, checked)

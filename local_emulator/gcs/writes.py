@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from local_emulator.gcs import attributes, errors
+from local_emulator.gcs import attributes, errors, versions
 from local_emulator.gcs.blobs import Blob
 from local_emulator.gcs.conditions import NONE, Conditions
 from local_emulator.gcs.database import Op, Transaction, find_bucket
@@ -25,21 +24,32 @@ class Target:
     generation: int | None = None
 
 
-class Pace:
-    """GCS's limit of one write a second of one name; used by the committer's thread only."""
+class WriteRateLimit:
+    """GCS's limit of one change a second of one name, metadata included; used by the committer's thread only.
+
+    A bucket with the label `one-write-a-second: true` has it, or (`always`) every bucket.
+    """
+
+    LABEL = "one-write-a-second"
 
     def __init__(self, *, always: bool) -> None:
-        self.always = always
+        self._always = always
         self._last: dict[tuple[str, str], float] = {}
 
-    def check(self, target: Target) -> None:
-        """Refuse a second write within a second, and remember this one."""
-        now, key = time.monotonic(), (target.bucket, target.name)
-        if now - self._last.get(key, -10.0) < 1.0:
+    def check(self, tx: Transaction, target: Target, bucket: Bucket, *, asked: bool) -> None:
+        """Refuse a second change within a second, and remember this one; `asked` is for this one request."""
+        if not (asked or self._always or bucket.attributes.get("labels", {}).get(self.LABEL) == "true"):
+            return
+        key = target.bucket, target.name
+        if 0 <= tx.now - self._last.get(key, -10.0) < 1.0:
             raise errors.too_fast(target.bucket, target.name)
         if len(self._last) > 100_000:
-            self._last = {key: moment for key, moment in self._last.items() if now - moment < 1.0}
-        self._last[key] = now
+            self._last = {key: moment for key, moment in self._last.items() if tx.now - moment < 1.0}
+        self._last[key] = tx.now
+
+
+Limit = Callable[[Transaction, Target, Bucket], None]
+"""`WriteRateLimit.check` as one request meets it."""
 
 
 def bucket_of(tx: Transaction, name: str) -> Bucket:
@@ -51,11 +61,21 @@ def bucket_of(tx: Transaction, name: str) -> Bucket:
 
 
 def existing(tx: Transaction, target: Target) -> Stored:
-    """Return the object that a call is about, its conditions checked."""
-    found = tx.live(target.bucket, target.name)
-    if found is None or target.generation not in {None, found.generation}:
+    """Return the generation that a call is about, its conditions checked."""
+    live = tx.live(target.bucket, target.name)
+    found = versions.addressed(tx.connection, live, target.bucket, target.name, target.generation)
+    return judged(found, live, target)
+
+
+def judged(found: Stored | None, live: Stored | None, target: Target, *, reading: bool = False) -> Stored:
+    """Return the generation that was found for a call, its conditions checked.
+
+    A condition on the generation is on the live one, even where the call names another.
+    """
+    if found is None:
         raise errors.no_object(target.bucket, target.name)
-    target.conditions.check(found.generation, found.metageneration, found.etag)
+    current = live.generation if live else 0
+    target.conditions.check(current, found.metageneration, found.etag, reading=reading)
     return found
 
 
@@ -94,7 +114,7 @@ def put(  # noqa: PLR0913 - what a write consists of
     resource: attributes.Attributes,
     *,
     server: attributes.Attributes | None = None,
-    pace: Pace | None = None,
+    limit: Limit | None = None,
     then: Callable[[Transaction, Stored], None] | None = None,
 ) -> Op[Stored]:
     """Store a new generation; `then` joins its transaction."""
@@ -103,9 +123,10 @@ def put(  # noqa: PLR0913 - what a write consists of
         bucket = bucket_of(tx, target.bucket)
         old = replaceable(tx, target, bucket)
         said = attributes.new(resource, bucket.attributes) | (server or {})
-        if pace:
-            pace.check(target)
-        new = tx.put(made(tx, target, blob, said), old)
+        if limit:
+            limit(tx, target, bucket)
+        kept = old is not None and versions.retire(tx, old, bucket)
+        new = tx.put(made(tx, target, blob, said), old, keep_blob=kept)
         if then:
             then(tx, new)
         return new
@@ -114,7 +135,7 @@ def put(  # noqa: PLR0913 - what a write consists of
 
 
 def patch(
-    target: Target, resource: attributes.Attributes, *, whole: bool, override: bool, pace: Pace | None = None
+    target: Target, resource: attributes.Attributes, *, whole: bool, override: bool, limit: Limit | None = None
 ) -> Op[Stored]:
     """Change an object's metadata; `whole` replaces them."""
 
@@ -122,25 +143,39 @@ def patch(
         bucket = bucket_of(tx, target.bucket)
         old = existing(tx, target)
         said = attributes.changed(old.attributes, resource, bucket.attributes, replace=whole, override=override)
-        if pace:
-            pace.check(target)
-        return tx.put(replace(old, metageneration=old.metageneration + 1, attributes=said), old)
+        if limit:
+            limit(tx, target, bucket)
+        return changed(tx, old, said)
 
     return op
 
 
-def delete(target: Target, *, pace: Pace | None = None) -> Op[None]:
-    """Remove an object."""
+def changed(tx: Transaction, old: Stored, said: attributes.Attributes) -> Stored:
+    """Give a live or noncurrent generation other attributes: its metageneration grows."""
+    new = replace(old, metageneration=old.metageneration + 1, attributes=said)
+    return tx.put(new, old) if old.live else versions.change(tx, new)
+
+
+def delete(target: Target, *, limit: Limit | None = None) -> Op[None]:
+    """Remove the live generation, which a versioned bucket keeps as noncurrent, or the generation that is named."""
 
     def op(tx: Transaction) -> None:
         bucket = bucket_of(tx, target.bucket)
         old = existing(tx, target)
         check_unprotected(old, bucket)
-        if pace:
-            pace.check(target)
-        tx.drop(old)
+        if limit:
+            limit(tx, target, bucket)
+        remove(tx, old, bucket, permanently=target.generation is not None)
 
     return op
+
+
+def remove(tx: Transaction, old: Stored, bucket: Bucket, *, permanently: bool) -> None:
+    """Remove a live or noncurrent generation; see `versions.retire`."""
+    if old.live:
+        tx.drop(old, keep_blob=versions.retire(tx, old, bucket, permanently=permanently))
+    else:
+        versions.drop(tx, old, bucket)
 
 
 def compose(  # noqa: PLR0913 - each is one part of the call
@@ -150,9 +185,9 @@ def compose(  # noqa: PLR0913 - each is one part of the call
     sources: list[Stored],
     *,
     delete_sources: bool,
-    pace: Pace | None = None,
+    limit: Limit | None = None,
 ) -> Op[Stored]:
-    """Store the bytes of `sources`, already concatenated in `blob`, and remove these if asked to."""
+    """Store the bytes of `sources`, already concatenated in `blob`; if asked to, remove these for good."""
     count = sum(source.attributes.get("componentCount", 1) for source in sources)
 
     def then(tx: Transaction, new: Stored) -> None:
@@ -165,7 +200,24 @@ def compose(  # noqa: PLR0913 - each is one part of the call
                 check_unprotected(old, bucket)
                 tx.drop(old)
 
-    return put(target, blob, resource, server={"componentCount": count}, pace=pace, then=then)
+    return put(target, blob, resource, server={"componentCount": count}, limit=limit, then=then)
+
+
+def restore(target: Target, blob: Blob, old: Stored, *, limit: Limit | None = None) -> Op[Stored]:
+    """Store the bytes of a soft-deleted generation, already copied to `blob`, with its metadata, as a new one."""
+
+    def op(tx: Transaction) -> Stored:
+        bucket = bucket_of(tx, target.bucket)
+        replaced = replaceable(tx, target, bucket)
+        if limit:
+            limit(tx, target, bucket)
+        times = dict.fromkeys(("timeCreated", "timeFinalized", "updated", "timeStorageClassUpdated"), attributes.now())
+        gone = {"timeDeleted", "softDeleteTime", "hardDeleteTime"}
+        said = {key: value for key, value in old.attributes.items() if key not in gone} | times
+        kept = replaced is not None and versions.retire(tx, replaced, bucket)
+        return tx.put(made(tx, target, blob, said), replaced, keep_blob=kept)
+
+    return op
 
 
 def copied(source: Stored, resource: attributes.Attributes | None) -> tuple[dict[str, Any], attributes.Attributes]:
@@ -177,16 +229,18 @@ def copied(source: Stored, resource: attributes.Attributes | None) -> tuple[dict
     return said, ({"componentCount": count} if count else {})
 
 
-def move(source: Target, target: Target, *, pace: Pace | None = None) -> Op[Stored]:
+def move(source: Target, target: Target, *, limit: Limit | None = None) -> Op[Stored]:
     """Give an object another name in its bucket; the bytes stay where they are."""
 
     def op(tx: Transaction) -> Stored:
         bucket = bucket_of(tx, target.bucket)
+        if versions.enabled(bucket) or versions.soft_delete_seconds(bucket):
+            raise errors.not_spoken("a move in a bucket with object versioning or soft delete")
         moved = existing(tx, source)
         old = replaceable(tx, target, bucket)
         check_unprotected(moved, bucket)
-        if pace:
-            pace.check(target)
+        if limit:
+            limit(tx, target, bucket)
         if source.name == target.name:
             raise errors.invalid("The source and the destination of a move are one object.")
         tx.drop(moved, keep_blob=True)

@@ -72,6 +72,6 @@ async def put(call: Call, bucket: str, name: str) -> web.StreamResponse:
 async def delete(call: Call, bucket: str, name: str) -> web.StreamResponse:
     """Remove an object."""
     await call.store.bucket(bucket)
-    await call.store.commit(writes.delete(target_of(call, bucket, name), pace=call.pace))
+    await call.store.commit(writes.delete(target_of(call, bucket, name), limit=call.limit))
     call.committed = True
     return web.Response(status=204)

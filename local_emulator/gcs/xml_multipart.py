@@ -110,7 +110,7 @@ async def complete(call: Call, bucket: str, name: str) -> web.StreamResponse:
 
     target = writes.Target(bucket, name)
     try:
-        stored = await call.store.commit(writes.put(target, blob, resource, pace=call.pace, then=then))
+        stored = await call.store.commit(writes.put(target, blob, resource, limit=call.limit, then=then))
     except BaseException:
         blobs.remove(call.store.layout.blob(blob.name))
         raise

@@ -80,7 +80,8 @@ def test_the_real_client_lists(full: Api, client: storage.Client) -> None:
     ("query", "status"),
     [
         ({"maxResults": "x"}, 400), ({"maxResults": "-1"}, 400), ({"pageToken": "%"}, 400),
-        ({"softDeleted": "true"}, 501),
+        ({"softDeleted": "true", "versions": "true"}, 400), ({"softDeleted": "true"}, 200),
+        ({"pageToken": "YQ=="}, 400),
         ({"matchGlob": "{a"}, 400), ({"matchGlob": "a", "delimiter": "x"}, 400), ({"fields": "items(name"}, 400),
         ({"versions": "true"}, 200), ({"prefix": "../"}, 200), ({"prefix": "/etc/"}, 200), ({"prefix": "\0"}, 200),
     ],

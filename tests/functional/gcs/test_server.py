@@ -23,12 +23,14 @@ B = "/storage/v1/b/{bucket}"
 UNSPOKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/batch/storage/v1", {}), ("GET", B + "/o/k/acl", {}), ("POST", B + "/acl", {}), ("GET", B + "/iam", {}),
     ("PUT", B + "/o/k/iam", {}), ("GET", B + "/storageLayout", {}), ("POST", B + "/lockRetentionPolicy", {}),
-    ("POST", B + "/notificationConfigs", {}), ("POST", B + "/o/k/restore", {}), ("POST", B + "/o/watch", {}),
+    ("POST", B + "/notificationConfigs", {}), ("POST", B + "/o/bulkRestore", {}), ("POST", B + "/o/watch", {}),
     ("POST", B + "/o", {}), ("GET", "/storage/v1/projects/p/serviceAccount", {}), ("GET", "/storage/v2/b", {}),
     ("GET", "/{bucket}", {}), ("PUT", "/{bucket}", {}), ("GET", "/{bucket}/k?acl", {}), ("POST", "/{bucket}/k", {}),
-    ("POST", "/storage/v1/b", {"json": {"name": "abc", "versioning": {"enabled": True}}}),
-    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [{}]}}}),
-    ("POST", "/storage/v1/b", {"json": {"name": "abc", "softDeletePolicy": {"retentionDurationSeconds": "604800"}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "autoclass": {"enabled": True}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
+        {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}}]}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
+        {"action": {"type": "Delete"}, "condition": {"matchesPattern": "x"}}]}}}),
     ("PATCH", B + "/o/k", {"json": {"contexts": {"custom": {}}}}), ("PATCH", B + "/o/k", {"json": {"kmsKeyName": "k"}}),
     ("POST", "/upload" + B + "/o?uploadType=media&name=x", {"headers": {"x-goog-encryption-key": "k"}}),
     ("POST", "/upload" + B + "/o?uploadType=media&name=x", {"headers": {"Content-Encoding": "gzip"}}),
@@ -60,6 +62,20 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/storage/v1/b", {"json": {"name": "my_google"}}),
     ("POST", "/storage/v1/b", {"json": {"name": "abc", "labels": 5}}),
     ("POST", "/storage/v1/b", {"json": {"name": "abc", "retentionPolicy": {"retentionPeriod": "x"}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "versioning": {"enabled": "yes"}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "softDeletePolicy": {"retentionDurationSeconds": "3600"}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "softDeletePolicy": {"retentionDurationSeconds": "7776001"}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [{}]}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
+        {"action": {"type": "Delete"}, "condition": {}}]}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
+        {"action": {"type": "SetStorageClass", "storageClass": "FAST"}, "condition": {"age": 1}}]}}}),
+    ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
+        {"action": {"type": "Delete"}, "condition": {"age": "old"}}]}}}),
+    ("POST", B + "/o/k/restore", {}), ("GET", B + "/o/k?softDeleted=true", {}),
+    ("GET", B + "/o/k?softDeleted=true&generation=1&alt=media", {}),
+    ("GET", B + "/o?softDeleted=true&versions=true", {}),
+    ("POST", "/_lifecycle/{bucket}", {"json": {"now": "yesterday"}}),
     ("POST", "/upload" + B + "/o", {}), ("POST", "/upload" + B + "/o?uploadType=new&name=x", {}),
     ("POST", "/upload" + B + "/o?uploadType=media", {}), ("PATCH", B + "/o/k", {"data": b"{"}),
     ("PATCH", B + "/o/k", {"json": {"contentType": 5}}), ("PATCH", B + "/o/k", {"json": {"metadata": "x"}}),
