@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from handler.errors import Refused
-from handler.model import TIB, Headers, Original, Replica, Rule, Stamp
+from handler.model import LONG_REWRITE, TIB, Headers, Original, Replica, Rule, Stamp
 
 PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
@@ -139,6 +139,25 @@ def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
 def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the part of custom metadata that says which state of which key, by which rule, a replica is of."""
     return {name: value for name, value in _compared(metadata).items() if name.startswith(PROVENANCE)}
+
+
+def before_rewrite(original: Original, replica: Replica, stamp: Stamp) -> Stamp:
+    """Return what to patch first where `stamp` asks for a storage class whose rewrite may outlive an invocation.
+
+    That is everything but the class and the digest. Headers and metadata are then right at once and do not wait for the
+    rewrite, and the copy does not pass for equal before the rewrite is done. If only the class is left to change, or if
+    no long rewrite is to come, the result is `stamp` itself.
+    """
+    is_rewritten = stamp.storage_class is not None and replica.stamp.storage_class not in {None, stamp.storage_class}
+    if not is_rewritten or original.size <= LONG_REWRITE:
+        return stamp
+    first = _undigested(replace(stamp, storage_class=None))
+    return stamp if has_same_attributes(_undigested(replica.stamp), first) else first
+
+
+def _undigested(stamp: Stamp) -> Stamp:
+    metadata = {name: value for name, value in stamp.metadata.items() if name != PROVENANCE + "digest"}
+    return replace(stamp, metadata=metadata)
 
 
 def with_check(stamp: Stamp, check: str) -> Stamp:

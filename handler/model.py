@@ -12,6 +12,8 @@ KEY_BYTES = 1024
 """The longest key S3 has, in UTF-8."""
 SMALL = 8 * MIB
 """Bytes up to which an object travels as one GET and one insert."""
+LONG_REWRITE = 512 * MIB
+"""Bytes above which a change of storage class at the destination takes several calls, and may outlive an invocation."""
 
 
 class Generation(NamedTuple):

@@ -113,7 +113,12 @@ def decide(key: str, original: Original | None, replica: Replica, rules: tuple[R
         return Decision(Action.NOTHING, EQUAL, rule, stamp)
     if mapping.has_same_bytes(original, replica, stamp) and not mapping.is_earlier(stamp, replica.stamp):
         # A customTime that would go back is refused: https://cloud.google.com/storage/docs/metadata#custom-time
-        return Decision(Action.PATCH, "the bytes are equal, the metadata is not", rule, stamp)
+        return Decision(
+            Action.PATCH,
+            "the bytes are equal, the metadata is not",
+            rule,
+            mapping.before_rewrite(original, replica, stamp),
+        )
     if original.archived:
         raise Refused(
             f"{original.key!r} is archived ({original.storage_class}): restore it, and its event replicates it",

@@ -29,10 +29,11 @@ from handler.adapters.gcs_resources import (
     require_storable,
     resource_of,
 )
+from handler.adapters.gcs_rewrite import Rewrite
 from handler.adapters.gcs_session import ResumableSession
 from handler.adapters.http import Answer
 from handler.adapters.retry import Attempts
-from handler.errors import Corrupt, Moved, NotFound, Unavailable
+from handler.errors import Corrupt, Moved, NotFound
 from handler.model import ABSENT, SMALL, Generation, Replica, Stamp
 from handler.ports import Reader
 from handler.transfer import pieces
@@ -120,9 +121,10 @@ class GcsDestination:
             raise Moved(f"{key!r}: nothing to patch")
         at = f"{self._at(key)}?{_held(expect)}"
         with _absence_is_moved(key), translated(what := f"patch {key!r}"):
-            old = replica_of(self._call(what, "GET", at)).stamp  # which names a PATCH must null
+            replica = replica_of(self._call(what, "GET", at))
+            old = replica.stamp  # which names a PATCH must null
             if stamp.storage_class not in {None, old.storage_class}:
-                return self._rewrite(key, stamp, expect)
+                return self._rewritten(key, replica.size, stamp, expect)
             gone = dict.fromkeys((*HEADERS, "customTime"))
             metadata = {**dict.fromkeys(old.metadata), **stamp.metadata}
             resource = {**gone, **resource_of(stamp), "metadata": metadata}
@@ -198,19 +200,33 @@ class GcsDestination:
         self.delete(key, expect=stored.generation)
         raise Corrupt(f"{key!r}: GCS stored {stored.size} bytes, crc32c {stored.crc32c}; sent {size}, {crc32c}")
 
-    def _rewrite(self, key: str, stamp: Stamp, expect: Generation) -> Replica:
+    def _rewritten(self, key: str, size: int, stamp: Stamp, expect: Generation) -> Replica:
+        order = resource_of(stamp)
+        rewrite = Rewrite(objects=self, key=key, order=order, expect=expect, size=size, time_left=self._time_left)
+        return replica_of(rewrite.run())
+
+    def rewrite_step(self, key: str, order: Mapping[str, Any], expect: Generation, limit: int, token: str) -> Any:
+        """Rewrite a bounded number of bytes of an object onto itself; see `gcs_rewrite.Objects`."""
         at = (
             f"{self._at(key)}/rewriteTo/b/{self._objects.split('/')[4]}/o/{quote(key, safe='')}?{_held(expect)}"
-            f"&ifSourceGenerationMatch={expect.number}"
+            f"&ifSourceGenerationMatch={expect.number}&maxBytesRewrittenPerCall={limit}"
         )
-        what, more = f"rewrite {key!r}", ""
-        while True:
-            answer = self._call(what, "POST", at + more, resource_of(stamp), silence=_REWRITE_SILENCE)
-            if not (token := answer.get("rewriteToken")):
-                return replica_of(answer["resource"])
-            if self._time_left() <= 0:
-                raise Unavailable(f"{what}: no time is left for the rest", code="OutOfTime")
-            more = f"&rewriteToken={quote(token, safe='')}"
+        more = f"&rewriteToken={quote(token, safe='')}" if token else ""
+        with translated(what := f"rewrite {key!r}"):
+            return self._call(what, "POST", at + more, order, silence=_REWRITE_SILENCE)
+
+    def read_text(self, key: str) -> tuple[str, Generation]:
+        """Return a small object's text and generation."""
+        with translated(what := f"read {key!r}"):
+            answer = self._ask(what, "GET", f"{self._at(key)}?alt=media")
+            found = (int(answer.headers[f"x-goog-{name}"]) for name in ("generation", "metageneration"))
+            return answer.data.decode(), Generation(*found)
+
+    def put_text(self, key: str, text: str, *, expect: Generation) -> Generation:
+        """Store a small object of our own."""
+        with translated(what := f"write {key!r}"):
+            answer = self._insert(what, {"name": key}, "text/plain", text.encode(), expect)
+            return replica_of(answer.json()).generation
 
     def _at(self, key: str) -> str:
         return f"{self._objects}/{quote(key, safe='')}"

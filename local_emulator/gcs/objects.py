@@ -16,7 +16,7 @@ from local_emulator.gcs.resources import object_resource
 
 if TYPE_CHECKING:
     from local_emulator.gcs.database import Op
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.resources import Bucket, Stored
 
 MOST_SOURCES = 32
 
@@ -153,19 +153,21 @@ def _sources(bucket: str, request: dict[str, Any]) -> list[writes.Target]:
     return targets
 
 
-async def rewrite(call: Call, bucket: str, name: str, to_bucket: str, to_name: str) -> web.StreamResponse:
-    """Copy an object; it is always done at once."""
-    return await copy(call, bucket, name, to_bucket, to_name, rewritten=True)
-
-
-async def copy(  # noqa: PLR0913 - two names of two parts
-    call: Call, bucket: str, name: str, to_bucket: str, to_name: str, *, rewritten: bool = False
-) -> web.StreamResponse:
+async def copy(call: Call, bucket: str, name: str, to_bucket: str, to_name: str) -> web.StreamResponse:
     """Copy an object."""
     resource = await call.json_body()
+    new, owner = await copied(call, resource, (bucket, name), (to_bucket, to_name))
+    return call.answer(object_resource(new, owner.attributes, call.base))
+
+
+async def copied(
+    call: Call, resource: dict[str, Any], source: tuple[str, str], to: tuple[str, str]
+) -> tuple[Stored, Bucket]:
+    """Copy an object, and return the new one and its bucket."""
+    to_bucket, to_name = to
     target = replace(call.target(to_bucket, layout.check_object_name(to_name)), generation=None)
     owner = await call.store.bucket(to_bucket)
-    stored, fd = await call.store.open(_source(call, bucket, name), reading=False)
+    stored, fd = await call.store.open(source_of(call, *source), reading=False)
     try:
         blob = await call.store.run(blobs.copy, call.store.layout, fd, stored)
     finally:
@@ -178,15 +180,11 @@ async def copy(  # noqa: PLR0913 - two names of two parts
         blobs.remove(call.store.layout.blob(blob.name))
         raise
     call.committed = True
-    shown = object_resource(new, owner.attributes, call.base)
-    if not rewritten:
-        return call.answer(shown)
-    size = str(new.size)
-    answer = {"kind": "storage#rewriteResponse", "totalBytesRewritten": size, "objectSize": size, "done": True}
-    return call.answer(answer | {"resource": shown})
+    return new, owner
 
 
-def _source(call: Call, bucket: str, name: str) -> writes.Target:
+def source_of(call: Call, bucket: str, name: str) -> writes.Target:
+    """Return the object that a call copies from, with the conditions on it."""
     conditions = Conditions.of_query(call.query, call.request.headers, prefix="ifSource")
     generation = call.query.get("sourceGeneration")
     return writes.Target(bucket, name, conditions, whole_number(generation, "sourceGeneration") if generation else None)
@@ -196,4 +194,4 @@ async def move(call: Call, bucket: str, name: str, to_name: str) -> web.StreamRe
     """Give an object another name in its bucket."""
     target = replace(call.target(bucket, layout.check_object_name(to_name)), generation=None)
     await call.store.bucket(bucket)
-    return await _write(call, writes.move(_source(call, bucket, name), target, limit=call.limit))
+    return await _write(call, writes.move(source_of(call, bucket, name), target, limit=call.limit))

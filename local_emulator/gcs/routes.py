@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from local_emulator.gcs import buckets, errors, lifecycle, objects, uploads, xml_api, xml_multipart
+from local_emulator.gcs import buckets, errors, lifecycle, objects, rewrites, uploads, xml_api, xml_multipart
 from local_emulator.gcs.calls import decoded
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
@@ -35,7 +35,7 @@ _CALLS: dict[tuple[str, str, tuple[str, ...]], tuple[str, Handler]] = {
     ("json", "DELETE", (_B, "*", _O, "*")): ("objects.delete", objects.delete),
     ("json", "POST", (_B, "*", _O, "*", "compose")): ("objects.compose", objects.compose),
     ("json", "POST", (_B, "*", _O, "*", "restore")): ("objects.restore", objects.restore),
-    ("json", "POST", (_B, "*", _O, "*", "rewriteTo", _B, "*", _O, "*")): ("objects.rewrite", objects.rewrite),
+    ("json", "POST", (_B, "*", _O, "*", "rewriteTo", _B, "*", _O, "*")): ("objects.rewrite", rewrites.rewrite),
     ("json", "POST", (_B, "*", _O, "*", "copyTo", _B, "*", _O, "*")): ("objects.copy", objects.copy),
     ("json", "POST", (_B, "*", _O, "*", "moveTo", _O, "*")): ("objects.move", objects.move),
     ("download", "GET", (_B, "*", _O, "*")): ("objects.get", objects.get),

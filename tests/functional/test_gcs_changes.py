@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from handler.adapters.gcs import GcsDestination
-from handler.errors import Moved, NotFound, Refused, Unavailable
+from handler.errors import Moved, NotFound, Refused
 from handler.model import ABSENT, KIB, SMALL, TIB, Generation, Headers, Replica, Rule, Stamp
 from tests.fakes import breaks, reader
 from tests.functional.conftest import Bucket
@@ -87,22 +87,6 @@ def test_a_change_of_storage_class_is_a_rewrite_that_moves_no_byte_through_us(
     resource = gcs_bucket.resource("k")
     assert (resource["storageClass"], resource["metadata"]) == ("COLDLINE", {"only": "this"})
     assert changed == gcs.head("k")
-
-
-def test_a_rewrite_in_several_calls_ends_with_the_time_that_there_is(
-    gcs: GcsDestination, wire: Wire, there: Replica, left: list[float]
-) -> None:
-    partly = Trouble(status=200, body=b'{"done": false, "rewriteToken": "t"}')
-    wire.plan(
-        lambda request: "/rewriteTo/" in request.path, partly, replace(partly, before=lambda: left.__setitem__(0, 0.0))
-    )
-    with pytest.raises(Unavailable) as caught:
-        gcs.patch("k", replace(STAMP, storage_class="COLDLINE"), expect=there.generation)
-    assert caught.value.code == "OutOfTime"
-    assert wire.requests[-1].query["rewriteToken"] == "t"
-    left[0] = 60.0
-    changed = gcs.patch("k", replace(STAMP, storage_class="COLDLINE"), expect=there.generation)
-    assert changed.stamp.storage_class == "COLDLINE"
 
 
 def test_custom_time_is_kept_to_the_microsecond_and_may_only_go_on(gcs: GcsDestination, there: Replica) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from handler import mapping
 from handler.errors import Refused
-from handler.model import Generation, Headers, Original, Replica, Rule, Stamp
+from handler.model import LONG_REWRITE, Generation, Headers, Original, Replica, Rule, Stamp
 from handler.reconcile import Action, decide
 from tests.fakes import BEGINNING, crc32c, md5, original_of
 
@@ -292,6 +292,25 @@ def test_what_cannot_be_replicated_is_refused_with_its_reason(original: Original
         decide("key", original, replica, (RULE,))
     assert caught.value.code == code
     assert not caught.value.retryable
+
+
+def test_metadata_do_not_wait_for_a_long_rewrite_and_the_copy_is_not_equal_before_its_end() -> None:
+    cold = replace(RULE, storage_classes={"*": "COLDLINE"})
+    before = replace(PLAIN, size=LONG_REWRITE + 1, md5=None)
+    copy = copy_of(before, RULE, size=before.size, crc32c=None, md5=None)
+    copy = replace(copy, stamp=replace(copy.stamp, storage_class="STANDARD"))
+    changed = replace(before, user_metadata={"a": "b"})
+    wanted = mapping.stamp_of(changed, cold)
+
+    first = decide("key", changed, copy, (cold,))
+    assert (first.action, first.stamp.storage_class, first.stamp.metadata["a"]) == (Action.PATCH, None, "b")
+    patched = replace(copy, stamp=replace(first.stamp, storage_class="STANDARD"))
+    assert decide("key", changed, patched, (cold,)).stamp == wanted
+    assert decide("key", changed, replace(copy, stamp=wanted), (cold,)).action is Action.NOTHING
+
+    small = replace(before, size=LONG_REWRITE)
+    at_once = decide("key", replace(small, user_metadata={"a": "b"}), replace(copy, size=small.size), (cold,))
+    assert at_once.stamp.storage_class == "COLDLINE"
 
 
 def test_after_a_put_or_a_patch_nothing_is_left_to_do() -> None:
