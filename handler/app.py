@@ -106,7 +106,13 @@ class Service:
             return self._clients[service]
 
     def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - the shape of Replicator's factory
-        source = S3Source(self._s3, bucket, with_tags=with_tags, time_left=self.deadline.left)
+        source = S3Source(
+            self._s3,
+            bucket,
+            owner=self._settings.owner_of(bucket),
+            with_tags=with_tags,
+            time_left=self.deadline.left,
+        )
         return ThrottledSource(source, self._bucket) if self._bucket else source
 
     def _destination(self, location: str) -> Destination:

@@ -54,16 +54,17 @@ def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[
     rules = [rule for of_bucket in settings.by_source.values() for rule in of_bucket]
     s3 = boto3.client("s3", config=_CLIENTS)
     for rule in {(rule.source, rule.prefix): rule for rule in rules}.values():
-        yield from _source(s3, rule)
+        yield from _source(s3, rule, settings.owner_of(rule.source))
     yield from _queue(settings.dead_letter_queue, send=dead_letters)
     places = {(rule.destination, rule.destination_prefix): rule for rule in rules}
     yield from _destinations(settings.gcp_credentials, list(places.values()))
 
 
-def _source(s3: Any, rule: Rule) -> Iterator[Row]:
-    where = f"s3://{rule.source}/{rule.prefix}"
-    missing = {"Bucket": rule.source, "Key": f"{rule.prefix}{_PROBE}{uuid.uuid4()}"}
-    yield _try(where, "s3:ListBucket", lambda: s3.head_bucket(Bucket=rule.source))
+def _source(s3: Any, rule: Rule, owner: str | None) -> Iterator[Row]:
+    where = f"s3://{rule.source}/{rule.prefix}" + (f" of {owner}" if owner else "")
+    bucket = {"Bucket": rule.source} | ({"ExpectedBucketOwner": owner} if owner else {})
+    missing = {**bucket, "Key": f"{rule.prefix}{_PROBE}{uuid.uuid4()}"}
+    yield _try(where, "s3:ListBucket", lambda: s3.head_bucket(**bucket))
     yield _try(where, "s3:GetObject", lambda: s3.get_object(**missing))
     yield _try(where, "s3:GetObjectVersion", lambda: s3.get_object(**missing, VersionId="null"))
     yield _try(where, "s3:GetObjectTagging", lambda: s3.get_object_tagging(**missing))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from handler.model import GIB, MIB, TIB, Rule
 from handler.parts import HUGE, LARGE
-from handler.rules import rules_of
+from handler.rules import is_account, rules_of
 
 CONCURRENCY = 16
 STREAMS = 16
@@ -54,6 +54,8 @@ class Settings:
     gcp_credentials: str = ""
     """GCP_CREDENTIALS: workload identity federation's configuration as JSON, which the variable may also be the path
     of. Unset: Google's defaults."""
+    source_bucket_owner: str | None = None
+    """SOURCE_BUCKET_OWNER: the account that every source bucket must belong to, unless a rule names another."""
     metrics_namespace: str = NAMESPACE
     """METRICS_NAMESPACE, of CloudWatch."""
     log_level: str = "INFO"
@@ -67,6 +69,11 @@ class Settings:
             if rule.enabled:
                 by_source[rule.source] = (*by_source.get(rule.source, ()), rule)
         object.__setattr__(self, "by_source", by_source)
+
+    def owner_of(self, bucket: str) -> str | None:
+        """Return the account that a source bucket must belong to, None where that is not to be checked."""
+        named = (rule.account for rule in self.rules if rule.source == bucket and rule.account)
+        return next(named, self.source_bucket_owner)
 
 
 def load(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -93,6 +100,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     log_level = environment.get("POWERTOOLS_LOG_LEVEL", "").upper() or "INFO"
     if log_level not in _LOG_LEVELS:
         faults.append(f"POWERTOOLS_LOG_LEVEL must be one of {', '.join(_LOG_LEVELS)}, not {log_level!r}")
+    owner = environment.get("SOURCE_BUCKET_OWNER", "")
+    if owner and not is_account(owner):
+        faults.append(f"SOURCE_BUCKET_OWNER must be an AWS account's 12 digits, not {owner!r}")
     credentials = _federation(environment.get("GCP_CREDENTIALS", "").strip(), faults)
     if faults:
         raise ConfigurationError(faults)
@@ -106,6 +116,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         bandwidth=bandwidth or None,
         dry_run=dry_run == "true",
         gcp_credentials=credentials,
+        source_bucket_owner=owner or None,
         log_level=log_level,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
     )

@@ -131,6 +131,8 @@ class Rule:
     id: str
     source: str
     """The source bucket."""
+    account: str | None = None
+    """The AWS account that the source bucket must belong to; None: as the settings say."""
     destination: str
     """Where copies go: `gs://bucket` or `file:///folder`."""
     destination_prefix: str = ""

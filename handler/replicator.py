@@ -26,6 +26,8 @@ class Work:
     key: str
     changes: tuple[Change, ...]
     redelivered: bool = False
+    only: tuple[str, str] | None = None
+    """The one copy to work on: its destination and name. None: each copy that the rules give the key."""
 
     @property
     def place(self) -> tuple[str, str, Part | None]:
@@ -153,8 +155,8 @@ class Replicator:
             if rule.covers(work.key):
                 name = rule.destination, rule.destination_key(work.key)
                 by_name[name] = (*by_name.get(name, ()), rule)
-        part = work.part and (work.part.destination, work.part.name)
-        return {name: rules for name, rules in by_name.items() if part in {None, name}}
+        only = (work.part.destination, work.part.name) if work.part else work.only
+        return {name: rules for name, rules in by_name.items() if only in {None, name}}
 
     def _route(self, rules: tuple[Rule, ...]) -> Route:
         with_tags = any(rule.tags or rule.replicate_tags for rule in rules)

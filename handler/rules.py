@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,18 +14,19 @@ from urllib.parse import unquote, urlsplit
 from handler.model import Rule
 
 _FIELDS = {"ID", "Priority", "Status", "Filter", "Prefix", "DeleteMarkerReplication", "Destination", "Source"}
-_SOURCE_FIELDS = {"Bucket"}
+_SOURCE_FIELDS = {"Bucket", "Account"}
 _DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags"}
 _NO_PART: Mapping[str, Any] = {}
 """Stands for a part of a rule that is not there."""
+_ACCOUNT = re.compile(r"[0-9]{12}")
 _GCS_CLASSES = {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"}
 
 
 def rules_of(text: str, faults: list[str]) -> tuple[Rule, ...]:
     """Read rules in the shape of S3's ReplicationConfiguration, and add what is wrong with them to `faults`.
 
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ReplicationRule.html, with `Source.Bucket` added and
-    `Destination.Bucket` a URL: `gs://bucket/prefix` or `file:///folder`.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ReplicationRule.html, with `Source.Bucket` and
+    `Source.Account` added and `Destination.Bucket` a URL: `gs://bucket/prefix` or `file:///folder`.
     """
     try:
         document = json.loads(text)
@@ -37,7 +39,15 @@ def rules_of(text: str, faults: list[str]) -> tuple[Rule, ...]:
     rules = [_RuleReader(index, item, faults).read() for index, item in enumerate(document)]
     ids = Counter(rule.id for rule in rules if rule)
     faults += [f"two rules have the ID {name!r}" for name, count in sorted(ids.items()) if count > 1]
+    accounts = {(rule.source, rule.account) for rule in rules if rule and rule.account}
+    buckets = Counter(bucket for bucket, _ in accounts)
+    faults += [f"rules give the bucket {name!r} more than one Source.Account" for name, n in buckets.items() if n > 1]
     return tuple(rule for rule in rules if rule)
+
+
+def is_account(text: str) -> bool:
+    """Return True for the 12 digits of an AWS account."""
+    return bool(_ACCOUNT.fullmatch(text))
 
 
 class _RuleReader:
@@ -66,6 +76,7 @@ class _RuleReader:
         read = Rule(
             id=id_,
             source=self._text(source, "Bucket", "Source."),
+            account=self._account(source),
             destination=location,
             destination_prefix=destination_prefix,
             priority=self._priority(rule),
@@ -103,6 +114,13 @@ class _RuleReader:
         if part is not _NO_PART:  # its own absence is a fault already
             self._fault(place + name, "is missing" if value is None else "must be text that is not empty")
         return ""
+
+    def _account(self, source: Mapping[str, Any]) -> str | None:
+        value = source.get("Account")
+        if value is None or (isinstance(value, str) and is_account(value)):
+            return value
+        self._fault("Source.Account", f"must be an AWS account's 12 digits as text, not {value!r}")
+        return None
 
     def _priority(self, rule: Mapping[str, Any]) -> int:
         value = rule.get("Priority", 0)

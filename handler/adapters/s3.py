@@ -72,21 +72,29 @@ class S3Source:
     Args:
         client: of S3, shared by all threads; boto3's own will do.
         bucket: its name.
+        owner: the account that the bucket must belong to; S3 denies every read of a bucket of another account. None:
+            S3 is not asked to check. Without it, an empty bucket that somebody else registers under the name of one
+            that was deleted looks as if all objects had been deleted.
         with_tags: ask for tags as well (one more request for each object that has any).
         time_left: seconds until the work must be done; no read goes beyond.
         sleep: waits that many seconds before a broken read is taken up again.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two by keyword
         self,
         client: S3Requests | S3Client,
         bucket: str,
         *,
+        owner: str | None = None,
         with_tags: bool = False,
         time_left: Callable[[], float] = lambda: 600.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
+        self._owner = owner
+        self._where: dict[str, Any] = {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
+        """What every request says of the bucket.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html"""
         self._time_left = time_left
         self._bucket = bucket
         self._with_tags = with_tags
@@ -102,7 +110,7 @@ class S3Source:
 
     def _head(self, key: str) -> Original | None:
         try:
-            answer = self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+            answer = self._client.head_object(**self._where, Key=key, ChecksumMode="ENABLED")
         except ClientError as error:
             match _status(error):
                 case 404:
@@ -110,9 +118,9 @@ class S3Source:
                     return None
                 case 400 | 403:
                     raise self._explained(key, error) from error
-            raise _translate(error, f"HEAD {key!r}") from error
+            raise self._translate(error, f"HEAD {key!r}") from error
         except _failures() as error:
-            raise _translate(error, f"HEAD {key!r}") from error
+            raise self._translate(error, f"HEAD {key!r}") from error
         return self._original(key, answer)
 
     def open(
@@ -154,7 +162,7 @@ class S3Source:
 
     def _ask(self, key: str, at: Original | None, span: Span | None) -> Callable[[], Mapping[str, Any]]:
         """Send a GET, and return what waits for the answer."""
-        request: dict[str, Any] = {"Bucket": self._bucket, "Key": key, "ChecksumMode": "ENABLED"}
+        request: dict[str, Any] = {**self._where, "Key": key, "ChecksumMode": "ENABLED"}
         if at is not None:
             request |= {"IfMatch": f'"{at.etag}"', **_version(at)}
         if span is not None:
@@ -163,12 +171,11 @@ class S3Source:
             return self._client.ask_object(**request)
         return partial(self._client.get_object, **request)
 
-    @staticmethod
-    def _answered(key: str, asked: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _answered(self, key: str, asked: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         try:
             return asked()
         except _failures() as error:
-            raise _translate(error, f"GET {key!r}") from error
+            raise self._translate(error, f"GET {key!r}") from error
 
     def _original(self, key: str, answer: Mapping[str, Any]) -> Original:
         """Read the state out of the answer to a HEAD or to a GET of the whole object."""
@@ -202,9 +209,9 @@ class S3Source:
     def _tags(self, key: str, version_id: str | None) -> dict[str, str]:
         version: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
-            answer = self._client.get_object_tagging(Bucket=self._bucket, Key=key, **version)
+            answer = self._client.get_object_tagging(**self._where, Key=key, **version)
         except _failures() as error:
-            raise _translate(error, f"tags of {key!r}") from error
+            raise self._translate(error, f"tags of {key!r}") from error
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
 
     def _with_part_size(self, original: Original) -> Original:
@@ -224,11 +231,9 @@ class S3Source:
     def _part(self, original: Original, number: int) -> tuple[int, int]:
         """The size of one part, and how many there are; 0 of each where that is no longer to be learnt."""
         try:
-            part = self._client.head_object(
-                Bucket=self._bucket, Key=original.key, PartNumber=number, **_version(original)
-            )
+            part = self._client.head_object(**self._where, Key=original.key, PartNumber=number, **_version(original))
         except _failures() as error:
-            raise _translate(error, f"HEAD part {number} of {original.key!r}") from error
+            raise self._translate(error, f"HEAD part {number} of {original.key!r}") from error
         if part["ETag"].strip('"') != original.etag:
             return 0, 0
         return part["ContentLength"], part.get("PartsCount", 0)
@@ -238,21 +243,29 @@ class S3Source:
         if self._bucket_seen.is_set():
             return
         try:
-            self._client.head_bucket(Bucket=self._bucket)
+            self._client.head_bucket(**self._where)
         except ClientError as error:
             if _status(error) == 404:
                 raise Refused(f"there is no source bucket {self._bucket!r}", code="SrcBucketNotFound") from error
-            raise _translate(error, f"HEAD bucket {self._bucket!r}") from error
+            raise self._translate(error, f"HEAD bucket {self._bucket!r}") from error
         except _failures() as error:
-            raise _translate(error, f"HEAD bucket {self._bucket!r}") from error
+            raise self._translate(error, f"HEAD bucket {self._bucket!r}") from error
         self._bucket_seen.set()
+
+    def _translate(self, error: Exception, what: str) -> ReplicationError:
+        """Turn an error into one of ours. Where S3 denies, another owner may be the reason, which S3 does not say."""
+        translated = _translate(error, what)
+        if self._owner and translated.code == "SrcGetObjectNotPermitted":
+            reason = f"a permission is missing, or the bucket {self._bucket!r} is not of the account {self._owner}"
+            return Refused(f"{translated}: {reason}", code=translated.code)
+        return translated
 
     def _explained(self, key: str, error: ClientError) -> ReplicationError:
         """Ask again by GET, as the answer to a HEAD has no body to say why."""
         try:
-            self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")["Body"].close()
+            self._client.get_object(**self._where, Key=key, Range="bytes=0-0")["Body"].close()
         except _failures() as reason:
-            return _translate(reason, f"HEAD {key!r}")
+            return self._translate(reason, f"HEAD {key!r}")
         return Unavailable(f"HEAD {key!r} was answered {_status(error)}, and a GET is not refused", code="SrcUnsettled")
 
 

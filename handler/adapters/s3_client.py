@@ -27,7 +27,12 @@ from handler.adapters.s3_signature import Credentials, Signer
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-_ASKED = {"ChecksumMode": "x-amz-checksum-mode", "IfMatch": "If-Match", "Range": "Range"}
+_ASKED = {
+    "ChecksumMode": "x-amz-checksum-mode",
+    "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
+    "IfMatch": "If-Match",
+    "Range": "Range",
+}
 _KNOWN = {"Bucket", "Key", "VersionId", *_ASKED}
 _AGENT = "cross-cloud-replicator"
 _TIMEOUT = 20.0
@@ -94,7 +99,7 @@ class S3Requests:
 
     def head_bucket(self, **request: Any) -> object:
         """See boto3's."""
-        response = self._answer(self._begin("HEAD", request), request) if request.keys() == {"Bucket"} else None
+        response = self._answer(self._begin("HEAD", request), request)
         if response is not None:
             response.drain()
             if response.status == 200:

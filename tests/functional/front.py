@@ -1,7 +1,8 @@
 """S3 as it really answers: a proxy in front of moto that supplies what moto leaves out or gets wrong, and counts bytes.
 
 moto 5.2 has wrong checksums for multipart uploads and none of composite form, takes `aws-chunked` off Content-Encoding,
-keeps microseconds of nothing, answers a HEAD of a part with the part's own ETag, and reads SSE-C without the key.
+keeps microseconds of nothing, answers a HEAD of a part with the part's own ETag, reads SSE-C without the key, and does
+not check who owns a bucket.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+MOTO = "123456789012"
+"""The account that owns all buckets in moto, which does not know `x-amz-expected-bucket-owner`."""
 _OWN = ("connection", "date", "server", "transfer-encoding")
 _CHECKSUM = "x-amz-checksum-"
+_EXPECTED = "x-amz-expected-bucket-owner"
 
 
 @dataclass
@@ -50,6 +54,8 @@ class Exchange:
     given: int
     """Body bytes of the answer."""
     status: int
+    owner: str | None
+    """The account that the request expects to own the bucket, where it says so in a signed header."""
 
 
 @dataclass
@@ -59,6 +65,8 @@ class Front:
     url: str
     truths: dict[tuple[str, str], Truth] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
+    owners: dict[str, str] = field(default_factory=dict)
+    """Accounts of the buckets that are not `MOTO`'s."""
 
     def bodies(self) -> list[Exchange]:
         """The GETs that read an object."""
@@ -98,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
         truth = front.truths.get((bucket, key), Truth()) if of_object else Truth()
         sent = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         refuses = truth.refuses or (truth.refuses_get if self.command == "GET" else None)
+        if not self._is_owned_as_expected(front.owners.get(bucket, MOTO)):
+            refuses = 403, "AccessDenied"
         if refuses is not None:
             status, code = refuses
             headers, body = {"content-type": "application/xml"}, _error(code)
@@ -107,7 +117,15 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = self._corrected(truth, query, status, headers, body)
         given = 0 if self.command == "HEAD" or truth.size is not None else len(body)
         front.exchanges.append(
-            Exchange(method=self.command, path=split.path, query=query, taken=len(sent), given=given, status=status)
+            Exchange(
+                method=self.command,
+                path=split.path,
+                query=query,
+                taken=len(sent),
+                given=given,
+                status=status,
+                owner=self.headers.get(_EXPECTED) if _EXPECTED in self._signed() else None,
+            )
         )
         self.send_response(status)
         if self.command != "HEAD" or refuses is not None:
@@ -122,6 +140,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - the names BaseHTTPRequestHandler asks for
+
+    def _signed(self) -> list[str]:
+        """Return the names of the signed headers."""
+        _, _, rest = self.headers.get("Authorization", "").partition("SignedHeaders=")
+        return rest.partition(",")[0].split(";")
+
+    def _is_owned_as_expected(self, owner: str) -> bool:
+        """Return False where S3 answers 403: another owner is expected, or an x-amz- header is not signed.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html
+        """
+        expected = self.headers.get(_EXPECTED)
+        return expected is None or (expected == owner and _EXPECTED in self._signed())
 
     def _asked(
         self, upstream: str, sent: bytes, truth: Truth, query: Mapping[str, str]

@@ -24,7 +24,7 @@ FULL: dict[str, Any] = {
         "And": {"Prefix": "in/", "Tags": [{"Key": "team", "Value": "red"}, {"Key": "copy", "Value": ""}]},
     },
     "DeleteMarkerReplication": {"Status": "Disabled"},
-    "Source": {"Bucket": "a"},
+    "Source": {"Bucket": "a", "Account": "012345678901"},
     "Destination": {
         "Bucket": "gs://b/deep/prefix/",
         "StorageClass": {"GLACIER_IR": "ARCHIVE", "*": "NEARLINE"},
@@ -79,6 +79,33 @@ def test_a_wrong_limit_or_dry_run_is_named(name: str, text: str) -> None:
     assert text in fault
 
 
+@pytest.mark.parametrize("text", ["12345678901", "1234567890123", "12345678901a", "\u0661" * 12, " 123456789012"])
+def test_an_owner_that_is_no_account_is_named(text: str) -> None:
+    [fault] = faults({"REPLICATION_RULES": json.dumps([SMALLEST]), "SOURCE_BUCKET_OWNER": text})
+    assert fault == f"SOURCE_BUCKET_OWNER must be an AWS account's 12 digits, not {text!r}"
+
+
+def test_a_rule_names_the_owner_of_its_bucket_and_the_setting_that_of_all_others() -> None:
+    documents = [
+        {"ID": "plain", "Source": {"Bucket": "a"}, "Destination": {"Bucket": "gs://x"}},
+        {"ID": "named", "Source": {"Bucket": "a", "Account": "111111111111"}, "Destination": {"Bucket": "gs://y"}},
+        {"ID": "other", "Source": {"Bucket": "b"}, "Destination": {"Bucket": "gs://x"}},
+    ]
+    environment = {"REPLICATION_RULES": json.dumps(documents)}
+    unset, set_ = load(environment), load({**environment, "SOURCE_BUCKET_OWNER": "222222222222"})
+    assert [unset.owner_of(bucket) for bucket in "ab"] == ["111111111111", None]
+    assert [set_.owner_of(bucket) for bucket in "ab"] == ["111111111111", "222222222222"]
+
+
+def test_two_owners_of_one_bucket_are_a_fault() -> None:
+    documents = [
+        {"ID": name, "Source": {"Bucket": "a", "Account": account}, "Destination": {"Bucket": "gs://x"}}
+        for name, account in (("one", "111111111111"), ("two", "222222222222"))
+    ]
+    [fault] = faults({"REPLICATION_RULES": json.dumps(documents)})
+    assert fault == "rules give the bucket 'a' more than one Source.Account"
+
+
 def test_the_rest_has_defaults() -> None:
     settings = load({"REPLICATION_RULES": json.dumps([SMALLEST])})
     assert (settings.concurrency, settings.dead_letter_queue, settings.metrics_namespace) == (
@@ -102,6 +129,7 @@ def test_everything_can_be_said() -> None:
         Rule(
             id="reports",
             source="a",
+            account="012345678901",
             destination="gs://b",
             destination_prefix="deep/prefix/",
             priority=3,
@@ -147,6 +175,9 @@ def test_a_field_says(change: dict[str, Any], field: str, value: object) -> None
         ({"Source": {}}, "Source.Bucket"),
         ({"Source": "a"}, "Source must be an object"),
         ({"Source": {"Bucket": ""}}, "Source.Bucket"),
+        ({"Source": {"Bucket": "a", "Account": 123456789012}}, "Source.Account must be an AWS account's 12 digits"),
+        ({"Source": {"Bucket": "a", "Account": "12345678901"}}, "Source.Account must be an AWS account's 12 digits"),
+        ({"Source": {"Bucket": "a", "Account": ""}}, "Source.Account must be an AWS account's 12 digits"),
         ({"Source": {"Bucket": 7}}, "Source.Bucket"),
         ({"Source": {"Bucket": "a", "Region": "x"}}, "Source.Region is not a field"),
         ({"Destination": None}, "Destination is missing"),

@@ -90,6 +90,20 @@ def test_the_queue_takes_events_of_the_source_bucket_and_account_only() -> None:
     assert STACK.resource("EventsQueuePolicy")["Queues"] == ["EventsQueue"]
 
 
+@pytest.mark.parametrize(("given", "owner"), [("", "123456789012"), ("210987654321", "210987654321")])
+def test_only_the_owners_bucket_is_read_and_listened_to(given: str, owner: str) -> None:
+    stack = Stack(SourceBucketOwner=given)
+    for name in ("ReplicatorFunction", "PartsFunction", "CheckFunction"):
+        assert config.load(stack.variables(name)).owner_of("dummy") == owner
+    assert stack.resource("BucketNotification")["Account"] == owner
+    [sends] = [
+        statement for statement in statements(stack.resource("EventsQueuePolicy")) if statement["Effect"] == "Allow"
+    ]
+    assert sends["Condition"]["StringEquals"]["aws:SourceAccount"] == owner
+    by_bridge = Stack(SourceBucketOwner=given, EventDelivery="EventBridge")
+    assert by_bridge.resource("EventRule")["EventPattern"]["account"] == [owner]
+
+
 def test_by_event_bridge_the_queue_takes_events_of_the_rule_only() -> None:
     allowed = [each for each in statements(EVERYTHING.resource("EventsQueuePolicy")) if each["Effect"] == "Allow"]
     assert [each["Principal"] for each in allowed] == [{"Service": "events.amazonaws.com"}]

@@ -1,0 +1,329 @@
+"""Compares the objects of the rules' sources with their copies: by listings, and key by key where those leave doubt."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from handler import config, mapping
+from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs_errors import translated
+from handler.adapters.gcs_resources import require_storable
+from handler.app import Service
+from handler.errors import Refused, ReplicationError
+from handler.held import Copy, Held
+from handler.model import Change, Original, Replica, Rule
+from handler.plan import STAGING
+from handler.reconcile import DRY_RUN, Outcome
+from handler.replicator import Result, Work
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+AT_ONCE = 100
+"""Keys that are checked together."""
+PAUSE = 15.0
+"""Seconds after which a key that was not equal is checked once more: an event may have been on its way."""
+MOST = 10_000
+"""Keys that are checked once more; what the first check found of further keys is final."""
+_TOLD = 100_000
+"""Objects between two lines about the progress."""
+
+OF_THE_OBJECT = frozenset(
+    {
+        "DstKeyInvalid",
+        "DstObjectHeld",
+        "DstObjectRetained",
+        "DstObjectTooLarge",
+        "SrcKeyTooLong",
+        "SrcMetadataReserved",
+        "SrcMetadataTooLarge",
+        "SrcObjectArchived",
+        "SrcObjectNotEligible",
+        "SrcObjectTooLarge",
+    }
+)
+"""Codes of `Refused` that are about one object or its copy. All others tell of a permission, key or bucket."""
+
+Left = TypeVar("Left")
+Right = TypeVar("Right")
+
+
+class Finding(NamedTuple):
+    """A copy that is not equal to its original, or was not."""
+
+    what: str
+    """"put", "patch" or "delete", to be done or done; "held", a delete beyond the limit; "refused" or "failed"."""
+    original: str
+    copy: str
+    why: str
+    code: str = ""
+    """The error's, of "refused" and "failed"."""
+
+
+class Verifier:
+    """Compares by listings, and checks keys one by one where the listings leave doubt.
+
+    Args:
+        settings: the rules, and how to reach both sides.
+        mend: whether to make equal what is not.
+        thorough: whether to check every key, whatever the listings show.
+        allowed: deletes that are carried out whatever their share is; None for the limit of `Held.excess`.
+        pause: waits before keys are checked once more.
+    """
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        *,
+        mend: bool = False,
+        thorough: bool = False,
+        allowed: float | None = None,
+        pause: Callable[[], None] = lambda: time.sleep(PAUSE),
+    ) -> None:
+        self._rules = [rule for rules in settings.by_source.values() for rule in rules]
+        self._settings, self._mend, self._thorough = settings, mend, thorough
+        self._allowed, self._pause = allowed, pause
+        self._services = ExitStack()
+        self.dry = self._service(settings, dry_run=True)
+        """Says what would be done, and does nothing."""
+        self.counts: Counter[str] = Counter()
+        """How many "objects" were listed, and how many of what was not compared."""
+        self.copies: Counter[str] = Counter()
+        """How many copies were listed, by their originals' bucket."""
+        self.excess = ""
+        """Why the deletes that were found are too many; "" if they are not."""
+
+    def _service(self, settings: config.Settings, *, dry_run: bool = False) -> Service:
+        service = self._services.enter_context(closing(Service(replace(settings, dry_run=dry_run))))
+        service.deadline.begin(_Unhurried())
+        return service
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._services.close()
+
+    def findings(self, s3: S3Client) -> Iterator[Finding]:
+        """Compare everything.
+
+        Raises:
+            ReplicationError, ClientError, BotoCoreError: a side cannot be listed. No delete was carried out then.
+        """
+        rules = [rule for rule in self._rules if not self._is_within_another(rule)]
+        doubts = itertools.chain.from_iterable(self._doubts(s3, rule) for rule in rules)
+        with closing(Held()) as deletes:
+            yield from self._mended(doubts, deletes) if self._mend else self._named(doubts, deletes)
+
+    def _is_within_another(self, rule: Rule) -> bool:
+        """Return True if another rule's listing has every copy of this rule: a copy is checked by all of its rules."""
+        return any(
+            (other.source, other.destination) == (rule.source, rule.destination)
+            and other.covers(rule.prefix)
+            and other.destination_key(rule.prefix) == rule.destination_key(rule.prefix)
+            and (other.prefix != rule.prefix or place < self._rules.index(rule))
+            for place, other in enumerate(self._rules)
+        )
+
+    def _doubts(self, s3: S3Client, rule: Rule) -> Iterator[_Doubt]:
+        scheme, _, bucket = rule.destination.partition("://")
+        if scheme != "gs":
+            self.counts[f"not compared, no GCS bucket: {rule.destination}"] += 1
+            return
+        start = rule.destination_key(rule.prefix)
+        with translated("reach GCS"):
+            client = self.dry.gcs()
+        copies = GcsDestination(client, bucket).scan(start)
+        found = ((name.removeprefix(start), copy) for name, copy in copies if not name.startswith(STAGING))
+        for rest, original, copy in joined(_listed(s3, rule, self._settings.owner_of(rule.source)), found):
+            key = rule.prefix + rest
+            is_ours = copy is not None and mapping.is_ours(copy, rule, key)
+            self._count(rule, original, is_ours=is_ours)
+            if original and copy and not self._thorough and self._is_told_equal(copy, original, rule):
+                continue
+            if original or is_ours:
+                yield _Doubt(Copy(rule.source, key, rule.destination, start + rest), original is not None)
+            else:
+                self.counts["copies of others, left alone"] += 1
+
+    def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
+        """Return True if the two listings alone show the copy to be equal."""
+        return mapping.is_of_state(copy, original, self._maker(copy, rule, original.key))
+
+    def _maker(self, copy: Replica, rule: Rule, key: str) -> Rule:
+        """Return the rule that the copy names if it may have made the copy, else the rule of the listing.
+
+        Of the rules that share the copy's name the highest priority wins whose tags the object has. A listing has no
+        tags, so it may be any down to the first that asks for none.
+        """
+        place = rule.source, rule.destination, rule.destination_key(key)
+        for other in self._rules:
+            if other.covers(key) and (other.source, other.destination, other.destination_key(key)) == place:
+                if other.id == mapping.made_by(copy):
+                    return other
+                if not other.tags:
+                    break
+        return rule
+
+    def _count(self, rule: Rule, original: Original | None, *, is_ours: bool) -> None:
+        self.copies[rule.source] += is_ours
+        self.counts["objects"] += original is not None
+        if original and self.counts["objects"] % _TOLD == 0:
+            sys.stderr.write(f"{self.counts['objects']:,} objects compared\n")
+
+    def _named(self, doubts: Iterable[_Doubt], deletes: Held) -> Iterator[Finding]:
+        """Name what is to be done, and do nothing."""
+        again: list[Copy] = []
+        for copy, found in _checked(self.dry, (doubt.copy for doubt in doubts)):
+            if len(again) < MOST and any(finding.what != "refused" for finding in found):
+                again.append(copy)
+            else:
+                yield from _noted(deletes, copy, found)
+        if again:
+            self._pause()
+        for copy, found in _checked(self.dry, again):
+            yield from _noted(deletes, copy, found)
+        self.excess = deletes.excess(self.copies, self._allowed)
+
+    def _mended(self, doubts: Iterable[_Doubt], deletes: Held) -> Iterator[Finding]:
+        """Copy and patch at once. Delete after the last listing has ended, if the deletes are within the limit."""
+        without_deletes = tuple(replace(rule, deletes=False) for rule in self._settings.rules)
+        copying = self._service(replace(self._settings, rules=without_deletes))
+        for some in _batches(doubts):
+            yield from self._copied(copying, some, deletes)
+        self.excess = deletes.excess(self.copies, self._allowed)
+        if self.excess:
+            yield from (Finding("held", *_places(copy), "no original") for copy in deletes)
+            return
+        if len(deletes):
+            sys.stderr.write(f"deleting {len(deletes):,} of {self.copies.total():,} copies\n")
+        for _, found in _checked(self._service(self._settings), deletes):
+            yield from found
+
+    def _copied(self, copying: Service, doubts: list[_Doubt], deletes: Held) -> Iterator[Finding]:
+        """Copy and patch where there is an original, and hold back the deletes where there is none."""
+        gone = [doubt.copy for doubt in doubts if not doubt.is_listed]
+        for result in copying.replicator.replicate([_work(doubt.copy) for doubt in doubts if doubt.is_listed]):
+            yield from _findings(result)
+            gone += [_copy(result.work) for outcome in result.outcomes if outcome.original is None]
+        back: list[Copy] = []
+        for copy, found in _checked(self.dry, gone):
+            if any(finding.what == "delete" for finding in found):
+                deletes.add(copy)
+            elif found:
+                back.append(copy)
+        for _, found in _checked(copying, back):
+            yield from found
+
+
+class _Doubt(NamedTuple):
+    """A copy that the listings do not show to be equal, and whether they have its original."""
+
+    copy: Copy
+    is_listed: bool
+
+
+def joined(
+    left: Iterable[tuple[str, Left]], right: Iterable[tuple[str, Right]]
+) -> Iterator[tuple[str, Left | None, Right | None]]:
+    """Join two listings by name, both in the order of UTF-8, as both clouds list."""
+    ours, theirs = zip(left, itertools.repeat(0)), zip(right, itertools.repeat(1))
+    merged = heapq.merge(ours, theirs, key=lambda item: item[0][0].encode())
+    for name, group in itertools.groupby(merged, key=lambda item: item[0][0]):
+        found: dict[int, Any] = {side: value for (_, value), side in group}
+        yield name, found.get(0), found.get(1)
+
+
+def _listed(s3: S3Client, rule: Rule, owner: str | None) -> Iterator[tuple[str, Original]]:
+    expected: Any = {"ExpectedBucketOwner": owner} if owner else {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=rule.source, Prefix=rule.prefix, **expected):
+        for item in page.get("Contents", []):
+            moment = item["LastModified"].replace(microsecond=0)
+            etag = item["ETag"].strip('"')
+            storage_class = item.get("StorageClass", "STANDARD")
+            original = Original(
+                key=item["Key"], size=item["Size"], etag=etag, last_modified=moment, storage_class=storage_class
+            )
+            yield item["Key"].removeprefix(rule.prefix), original
+
+
+Item = TypeVar("Item")
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while some := list(itertools.islice(rest, AT_ONCE)):
+        yield some
+
+
+def _checked(service: Service, copies: Iterable[Copy]) -> Iterator[tuple[Copy, list[Finding]]]:
+    """Drive each copy to equality, as far as the service may, and yield what it finds or does."""
+    for some in _batches(copies):
+        for result in service.replicator.replicate([_work(copy) for copy in some]):
+            yield _copy(result.work), list(_findings(result))
+
+
+def _work(copy: Copy) -> Work:
+    change = Change(bucket=copy.bucket, key=copy.key, event="Verify")
+    return Work(bucket=copy.bucket, key=copy.key, changes=(change,), only=(copy.destination, copy.name))
+
+
+def _copy(work: Work) -> Copy:
+    destination, name = work.only or ("", "")
+    return Copy(work.bucket, work.key, destination, name)
+
+
+def _places(copy: Copy) -> tuple[str, str]:
+    return f"s3://{copy.bucket}/{copy.key}", f"{copy.destination}/{copy.name}"
+
+
+def _noted(deletes: Held, copy: Copy, found: list[Finding]) -> list[Finding]:
+    if any(finding.what == "delete" for finding in found):
+        deletes.add(copy)
+    return found
+
+
+def _findings(result: Result) -> Iterator[Finding]:
+    places = _places(_copy(result.work))
+    for error in result.errors:
+        yield _failure(places, error)
+    for outcome in result.outcomes:
+        if outcome.why.startswith(DRY_RUN):
+            yield _refusal(places, outcome) or _to_be_done(places, outcome)
+        elif outcome.actions:
+            yield Finding(outcome.done, *places, "done")
+
+
+def _to_be_done(places: tuple[str, str], outcome: Outcome) -> Finding:
+    what, _, why = outcome.why.removeprefix(DRY_RUN).partition(": ")
+    return Finding(what, *places, why)
+
+
+def _refusal(places: tuple[str, str], outcome: Outcome) -> Finding | None:
+    """Return why GCS would not take the copy, which a dry run does not find out; None if it would."""
+    if outcome.original is None:
+        return None
+    try:
+        stamp = mapping.stamp_of(outcome.original, outcome.rule)
+        require_storable(outcome.name, outcome.original.size, stamp)
+    except Refused as error:
+        return _failure(places, error)
+    return None
+
+
+def _failure(places: tuple[str, str], error: ReplicationError) -> Finding:
+    is_refused = isinstance(error, Refused) and error.code in OF_THE_OBJECT
+    return Finding("refused" if is_refused else "failed", *places, f"{error.code}: {error}", error.code)
+
+
+class _Unhurried:
+    """Lambda's context where there is no Lambda: time enough."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
