@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from handler import compare, config
+from handler import compare, config, held
+from handler.adapters import gcs_errors, s3
 from handler.compare import Verifier, joined
+from handler.errors import Refused
 from handler.plan import STAGING
 from handler.verify import main
 from local_emulator.gcs import GcsServer
+from tests.functional.front import Truth
 from tests.functional.rig import Rig, message, record, rig_on
 from tests.functional.test_rules import rule
 
@@ -33,6 +40,7 @@ class Desk:
         patch.setenv("AWS_ENDPOINT_URL_S3", rig.front.url)
         patch.setenv("STORAGE_EMULATOR_HOST", rig.gcs_url)
         patch.setattr(compare, "PAUSE", 0.0)
+        self.err = ""
         self.rules(rule("all", self.source, self.to))
 
     def rules(self, *rules: dict[str, Any]) -> None:
@@ -53,7 +61,8 @@ class Desk:
     def run(self, *arguments: str) -> tuple[int, list[str], str]:
         """The exit code, the lines about objects, and the last line."""
         code = main(list(arguments))
-        *lines, last = self.capsys.readouterr().out.splitlines()
+        out, self.err = self.capsys.readouterr()
+        *lines, last = out.splitlines()
         return code, [line.replace(self.source, "S").replace(self.copies.name, "G") for line in lines], last
 
     def names(self) -> set[str]:
@@ -158,13 +167,168 @@ def test_each_object_is_compared_by_the_rules_that_cover_it(desk: Desk) -> None:
     assert last.endswith("; 1 not compared, no GCS bucket: file:///nowhere")
 
 
-def test_what_can_never_be_equal_is_named_with_its_reason(desk: Desk) -> None:
+def test_each_copy_of_a_key_is_named_once(desk: Desk) -> None:
+    desk.rules(rule("one", desk.source, f"{desk.to}/1"), rule("two", desk.source, f"{desk.to}/2"))
     desk.put("k", replicated=False)
-    desk.rig.s3.put_object(Bucket=desk.source, Key="k", Metadata={"s3-replica-x": "y"})
-    code, (line,), last = desk.run("--mend")
-    assert code == 0
-    assert line.startswith("refused s3://S/k -> gs://G/k  SrcMetadataReserved: ")
-    assert last.endswith("; all equal but 1 refused: 1 SrcMetadataReserved")
+    code, lines, last = desk.run()
+    assert code == 1
+    assert lines == ["put     s3://S/k -> gs://G/1/k  no replica", "put     s3://S/k -> gs://G/2/k  no replica"]
+    assert last.endswith("; to be done: 2 put")
+
+
+# --- deletes
+
+
+def test_no_copy_is_deleted_before_all_is_listed(desk: Desk) -> None:
+    desk.put("k")
+    desk.rig.s3.delete_object(Bucket=desk.source, Key="k")
+    desk.rules(*desk.own, rule("r", desk.source, "gs://no-such-bucket-of-ours"))
+    assert main(["--mend"]) == 2
+    assert desk.names() == {"k"}
+
+
+def test_too_many_deletes_are_named_and_held_back(desk: Desk) -> None:
+    desk.patch.setattr(held, "FEW", 2)
+    desk.put("a", "b", "c", "d")
+    desk.put("new", replicated=False)
+    for key in "abc":
+        desk.rig.s3.delete_object(Bucket=desk.source, Key=key)
+    assert desk.run()[0] == 1
+    assert desk.err.startswith(
+        "3 of 4 copies would be deleted, more than 2 and more than 10 %: --mend would delete none"
+    )
+    code, lines, last = desk.run("--mend")
+    assert code == 3
+    assert lines == [
+        "put     s3://S/new -> gs://G/new  done",
+        *(f"held    s3://S/{key} -> gs://G/{key}  no original" for key in "abc"),
+    ]
+    assert last.endswith("; done: 3 held, 1 put")
+    assert desk.err.startswith("3 of 4 copies would be deleted, more than 2 and more than 10 %: no copy was deleted.")
+    assert "--allow-deletes" in desk.err
+    assert desk.names() == {"a", "b", "c", "d", "new"}
+    assert desk.run("--mend", "--allow-deletes", "2")[0] == 3
+    assert desk.names() == {"a", "b", "c", "d", "new"}
+    assert desk.run("--mend", "--allow-deletes", "3")[0] == 0
+    assert desk.err == "deleting 3 of 5 copies\n"
+    assert desk.names() == {"d", "new"}
+
+
+def test_any_number_of_deletes_is_allowed_on_demand(desk: Desk) -> None:
+    desk.patch.setattr(held, "FEW", 0)
+    desk.put("a", "b")
+    for key in "ab":
+        desk.rig.s3.delete_object(Bucket=desk.source, Key=key)
+    assert desk.run("--mend")[0] == 3
+    assert desk.run("--mend", "--allow-deletes")[0] == 0
+    assert desk.names() == set()
+
+
+@pytest.mark.parametrize("text", ["-1", "many", "1.5", "inf"])
+def test_an_allowance_is_a_number(desk: Desk, text: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["--mend", "--allow-deletes", text])
+    assert "--allow-deletes" in desk.capsys.readouterr().err
+
+
+def test_an_original_that_goes_after_it_was_listed_is_held_back_too(desk: Desk) -> None:
+    desk.patch.setattr(held, "FEW", 0)
+    desk.put("k")
+    desk.put("k", body=b"newer", replicated=False)
+    desk.rig.front.truths[desk.source, "k"] = Truth(refuses=(404, "NoSuchKey"))
+    code, lines, _ = desk.run("--mend")
+    assert (code, lines) == (3, ["held    s3://S/k -> gs://G/k  no original"])
+    assert desk.names() == {"k"}
+
+
+def test_an_original_that_comes_after_the_listing_is_copied(desk: Desk) -> None:
+    desk.put("k")
+    desk.put("k", body=b"newer", replicated=False)
+    empty: Any = SimpleNamespace(get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: [{}]))
+    with closing(Verifier(config.load(), mend=True)) as verifier:
+        assert [finding.what for finding in verifier.findings(empty)] == ["put"]
+    assert desk.run()[:2] == (0, [])
+
+
+# --- what is refused
+
+
+def test_what_cannot_be_replicated_is_counted_apart(desk: Desk) -> None:
+    desk.put("equal")
+    desk.put("customer's key", ".well-known/acme-challenge/x", replicated=False)
+    desk.rig.front.truths[desk.source, "customer's key"] = Truth(refuses=(400, "InvalidRequest"))
+    desk.rig.s3.put_object(Bucket=desk.source, Key="archived", StorageClass="GLACIER")
+    desk.rig.s3.put_object(Bucket=desk.source, Key="reserved", Metadata={"s3-replica-x": "y"})
+    wanted = {
+        ".well-known/acme-challenge/x": "DstKeyInvalid",
+        "archived": "SrcObjectArchived",
+        "customer's key": "SrcObjectNotEligible",
+        "reserved": "SrcMetadataReserved",
+    }
+    for arguments in ((), ("--mend",), ("--thorough",), ()):
+        code, lines, last = desk.run(*arguments)
+        assert code == 0
+        for line, (key, reason) in zip(lines, wanted.items(), strict=True):
+            assert line.startswith(f"refused s3://S/{key} -> gs://G/{key}  {reason}: ")
+        counted = ", ".join(f"1 {reason}" for reason in sorted(wanted.values()))
+        assert last.endswith(f"; all equal but 4 refused: {counted}")
+
+
+def test_a_missing_permission_is_a_failure(desk: Desk) -> None:
+    desk.put("k", replicated=False)
+    desk.rig.front.truths[desk.source, "k"] = Truth(refuses=(403, "AccessDenied"))
+    for arguments in ((), ("--mend",)):
+        code, (line,), last = desk.run(*arguments)
+        assert code == 1
+        assert line.startswith("failed  s3://S/k -> gs://G/k  SrcGetObjectNotPermitted: ")
+        assert last.endswith(": 1 failed")
+
+
+def test_every_refusal_is_the_objects_or_the_operators() -> None:
+    """A code that is new in the handler must be put on one of the two lists."""
+    found = {*s3._REFUSED.values(), *gcs_errors._FORBIDDEN.values()}
+    found |= {code for kind, code in gcs_errors._BY_STATUS.values() if kind is Refused}
+    for path in Path(compare.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refused":
+                values = (keyword.value for keyword in node.keywords if keyword.arg == "code")
+                found |= {str(value.value) for value in values if isinstance(value, ast.Constant)}
+    assert found == compare.OF_THE_OBJECT | OF_THE_OPERATOR
+    assert not compare.OF_THE_OBJECT & OF_THE_OPERATOR
+
+
+OF_THE_OPERATOR = {
+    "DstBucketNotFound",
+    "DstPutObjectNotPermitted",
+    "DstRequestInvalid",
+    "SrcBucketInOtherRegion",
+    "SrcBucketNotFound",
+    "SrcBucketReplicationConfigMissing",
+    "SrcGetObjectNotPermitted",
+    "SrcKmsKeyInvalidState",
+    "SrcKmsKeyNotFound",
+}
+
+
+# --- what is printed
+
+
+@pytest.mark.parametrize("key", ["\x1b[2J\x1b[1;1Hk", "a\x9b31mk", "a\u202egnp.exe", "a\x07\x7f"])
+def test_no_key_writes_to_the_terminal(desk: Desk, key: str) -> None:
+    desk.put(key)
+    desk.put(key, body=b"newer", replicated=False)
+    desk.rig.s3.put_object(Bucket=desk.source, Key=f"{key}2", StorageClass="GLACIER")
+    escaped = repr(key)[1:-1]
+    code, lines, _ = desk.run()
+    assert (code, lines[1]) == (1, f"put     s3://S/{escaped} -> gs://G/{escaped}  the bytes differ")
+    assert lines[0].startswith(f"refused s3://S/{escaped}2 -> gs://G/{escaped}2  SrcObjectArchived: ")
+    assert all(line.isprintable() for line in lines)
+
+
+def test_no_error_writes_to_the_terminal(desk: Desk) -> None:
+    desk.rules(rule("r", "no-such-bucket-of-ours", f"{desk.to}/\x1b[2J"))
+    assert main([]) == 2
+    assert all(line.isprintable() for line in desk.capsys.readouterr().err.split("\n"))
 
 
 @pytest.mark.parametrize(
