@@ -180,6 +180,7 @@ def test_each_copy_of_a_key_is_named_once(desk: Desk) -> None:
 
 
 def test_no_copy_is_deleted_before_all_is_listed(desk: Desk) -> None:
+    desk.patch.setattr(compare, "AT_ONCE", 1)
     desk.put("k")
     desk.rig.s3.delete_object(Bucket=desk.source, Key="k")
     desk.rules(*desk.own, rule("r", desk.source, "gs://no-such-bucket-of-ours"))
@@ -326,7 +327,7 @@ def test_no_key_writes_to_the_terminal(desk: Desk, key: str) -> None:
 
 
 def test_no_error_writes_to_the_terminal(desk: Desk) -> None:
-    desk.rules(rule("r", "no-such-bucket-of-ours", f"{desk.to}/\x1b[2J"))
+    desk.rules(rule("\x1b[2J", "", desk.to), rule("\u202e", "", desk.to))
     assert main([]) == 2
     assert all(line.isprintable() for line in desk.capsys.readouterr().err.split("\n"))
 
