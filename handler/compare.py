@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from handler import config, mapping
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_errors import translated
 from handler.adapters.gcs_resources import require_storable
 from handler.app import Service
 from handler.errors import Refused, ReplicationError
 from handler.held import Copy, Held
-from handler.model import Change, Original, Replica, Rule
-from handler.plan import STAGING
+from handler.listings import Doubt, Listings
+from handler.model import Change
 from handler.reconcile import DRY_RUN, Outcome
 from handler.replicator import Result, Work
 
@@ -33,8 +29,6 @@ PAUSE = 15.0
 """Seconds after which a key that was not equal is checked once more: an event may have been on its way."""
 MOST = 10_000
 """Keys that are checked once more; what the first check found of further keys is final."""
-_TOLD = 100_000
-"""Objects between two lines about the progress."""
 
 OF_THE_OBJECT = frozenset(
     {
@@ -51,9 +45,6 @@ OF_THE_OBJECT = frozenset(
     }
 )
 """Codes of `Refused` that are about one object or its copy. All others tell of a permission, key or bucket."""
-
-Left = TypeVar("Left")
-Right = TypeVar("Right")
 
 
 class Finding(NamedTuple):
@@ -88,16 +79,11 @@ class Verifier:
         allowed: float | None = None,
         pause: Callable[[], None] = lambda: time.sleep(PAUSE),
     ) -> None:
-        self._rules = [rule for rules in settings.by_source.values() for rule in rules]
-        self._settings, self._mend, self._thorough = settings, mend, thorough
-        self._allowed, self._pause = allowed, pause
+        self._settings, self._mend, self._allowed, self._pause = settings, mend, allowed, pause
         self._services = ExitStack()
         self.dry = self._service(settings, dry_run=True)
         """Says what would be done, and does nothing."""
-        self.counts: Counter[str] = Counter()
-        """How many "objects" were listed, and how many of what was not compared."""
-        self.copies: Counter[str] = Counter()
-        """How many copies were listed, by their originals' bucket."""
+        self.listings = Listings(settings, self.dry.gcs, thorough=thorough)
         self.excess = ""
         """Why the deletes that were found are too many; "" if they are not."""
 
@@ -116,68 +102,11 @@ class Verifier:
         Raises:
             ReplicationError, ClientError, BotoCoreError: a side cannot be listed. No delete was carried out then.
         """
-        rules = [rule for rule in self._rules if not self._is_within_another(rule)]
-        doubts = itertools.chain.from_iterable(self._doubts(s3, rule) for rule in rules)
+        doubts = self.listings.doubts(s3)
         with closing(Held()) as deletes:
             yield from self._mended(doubts, deletes) if self._mend else self._named(doubts, deletes)
 
-    def _is_within_another(self, rule: Rule) -> bool:
-        """Return True if another rule's listing has every copy of this rule: a copy is checked by all of its rules."""
-        return any(
-            (other.source, other.destination) == (rule.source, rule.destination)
-            and other.covers(rule.prefix)
-            and other.destination_key(rule.prefix) == rule.destination_key(rule.prefix)
-            and (other.prefix != rule.prefix or place < self._rules.index(rule))
-            for place, other in enumerate(self._rules)
-        )
-
-    def _doubts(self, s3: S3Client, rule: Rule) -> Iterator[_Doubt]:
-        scheme, _, bucket = rule.destination.partition("://")
-        if scheme != "gs":
-            self.counts[f"not compared, no GCS bucket: {rule.destination}"] += 1
-            return
-        start = rule.destination_key(rule.prefix)
-        with translated("reach GCS"):
-            client = self.dry.gcs()
-        copies = GcsDestination(client, bucket).scan(start)
-        found = ((name.removeprefix(start), copy) for name, copy in copies if not name.startswith(STAGING))
-        for rest, original, copy in joined(_listed(s3, rule, self._settings.owner_of(rule.source)), found):
-            key = rule.prefix + rest
-            is_ours = copy is not None and mapping.is_ours(copy, rule, key)
-            self._count(rule, original, is_ours=is_ours)
-            if original and copy and not self._thorough and self._is_told_equal(copy, original, rule):
-                continue
-            if original or is_ours:
-                yield _Doubt(Copy(rule.source, key, rule.destination, start + rest), original is not None)
-            else:
-                self.counts["copies of others, left alone"] += 1
-
-    def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
-        """Return True if the two listings alone show the copy to be equal."""
-        return mapping.is_of_state(copy, original, self._maker(copy, rule, original.key))
-
-    def _maker(self, copy: Replica, rule: Rule, key: str) -> Rule:
-        """Return the rule that the copy names if it may have made the copy, else the rule of the listing.
-
-        Of the rules that share the copy's name the highest priority wins whose tags the object has. A listing has no
-        tags, so it may be any down to the first that asks for none.
-        """
-        place = rule.source, rule.destination, rule.destination_key(key)
-        for other in self._rules:
-            if other.covers(key) and (other.source, other.destination, other.destination_key(key)) == place:
-                if other.id == mapping.made_by(copy):
-                    return other
-                if not other.tags:
-                    break
-        return rule
-
-    def _count(self, rule: Rule, original: Original | None, *, is_ours: bool) -> None:
-        self.copies[rule.source] += is_ours
-        self.counts["objects"] += original is not None
-        if original and self.counts["objects"] % _TOLD == 0:
-            sys.stderr.write(f"{self.counts['objects']:,} objects compared\n")
-
-    def _named(self, doubts: Iterable[_Doubt], deletes: Held) -> Iterator[Finding]:
+    def _named(self, doubts: Iterable[Doubt], deletes: Held) -> Iterator[Finding]:
         """Name what is to be done, and do nothing."""
         again: list[Copy] = []
         for copy, found in _checked(self.dry, (doubt.copy for doubt in doubts)):
@@ -189,24 +118,24 @@ class Verifier:
             self._pause()
         for copy, found in _checked(self.dry, again):
             yield from _noted(deletes, copy, found)
-        self.excess = deletes.excess(self.copies, self._allowed)
+        self.excess = deletes.excess(self.listings.copies, self._allowed)
 
-    def _mended(self, doubts: Iterable[_Doubt], deletes: Held) -> Iterator[Finding]:
+    def _mended(self, doubts: Iterable[Doubt], deletes: Held) -> Iterator[Finding]:
         """Copy and patch at once. Delete after the last listing has ended, if the deletes are within the limit."""
         without_deletes = tuple(replace(rule, deletes=False) for rule in self._settings.rules)
         copying = self._service(replace(self._settings, rules=without_deletes))
         for some in _batches(doubts):
             yield from self._copied(copying, some, deletes)
-        self.excess = deletes.excess(self.copies, self._allowed)
+        self.excess = deletes.excess(self.listings.copies, self._allowed)
         if self.excess:
             yield from (Finding("held", *_places(copy), "no original") for copy in deletes)
             return
         if len(deletes):
-            sys.stderr.write(f"deleting {len(deletes):,} of {self.copies.total():,} copies\n")
+            sys.stderr.write(f"deleting {len(deletes):,} of {self.listings.copies.total():,} copies\n")
         for _, found in _checked(self._service(self._settings), deletes):
             yield from found
 
-    def _copied(self, copying: Service, doubts: list[_Doubt], deletes: Held) -> Iterator[Finding]:
+    def _copied(self, copying: Service, doubts: list[Doubt], deletes: Held) -> Iterator[Finding]:
         """Copy and patch where there is an original, and hold back the deletes where there is none."""
         gone = [doubt.copy for doubt in doubts if not doubt.is_listed]
         for result in copying.replicator.replicate([_work(doubt.copy) for doubt in doubts if doubt.is_listed]):
@@ -220,37 +149,6 @@ class Verifier:
                 back.append(copy)
         for _, found in _checked(copying, back):
             yield from found
-
-
-class _Doubt(NamedTuple):
-    """A copy that the listings do not show to be equal, and whether they have its original."""
-
-    copy: Copy
-    is_listed: bool
-
-
-def joined(
-    left: Iterable[tuple[str, Left]], right: Iterable[tuple[str, Right]]
-) -> Iterator[tuple[str, Left | None, Right | None]]:
-    """Join two listings by name, both in the order of UTF-8, as both clouds list."""
-    ours, theirs = zip(left, itertools.repeat(0)), zip(right, itertools.repeat(1))
-    merged = heapq.merge(ours, theirs, key=lambda item: item[0][0].encode())
-    for name, group in itertools.groupby(merged, key=lambda item: item[0][0]):
-        found: dict[int, Any] = {side: value for (_, value), side in group}
-        yield name, found.get(0), found.get(1)
-
-
-def _listed(s3: S3Client, rule: Rule, owner: str | None) -> Iterator[tuple[str, Original]]:
-    expected: Any = {"ExpectedBucketOwner": owner} if owner else {}
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=rule.source, Prefix=rule.prefix, **expected):
-        for item in page.get("Contents", []):
-            moment = item["LastModified"].replace(microsecond=0)
-            etag = item["ETag"].strip('"')
-            storage_class = item.get("StorageClass", "STANDARD")
-            original = Original(
-                key=item["Key"], size=item["Size"], etag=etag, last_modified=moment, storage_class=storage_class
-            )
-            yield item["Key"].removeprefix(rule.prefix), original
 
 
 Item = TypeVar("Item")

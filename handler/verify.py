@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    counts = dict(verifier.counts)
+    counts = dict(verifier.listings.counts)
     objects = counts.pop("objects", 0)
     said = [tally.said(mend=options.mend), *(f"{count:,} {what}" for what, count in counts.items())]
     sys.stdout.write(f"{objects:,} objects compared in {time.monotonic() - began:.1f} s; {'; '.join(said)}\n")

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.cloud import storage
 
 from handler import compare, config, held
 from handler.adapters import gcs_errors, s3
-from handler.compare import Verifier, joined
+from handler.compare import Verifier
 from handler.errors import Refused
+from handler.listings import joined
 from handler.plan import STAGING
 from handler.verify import main
 from local_emulator.gcs import GcsServer
@@ -165,6 +167,71 @@ def test_each_object_is_compared_by_the_rules_that_cover_it(desk: Desk) -> None:
     code, lines, last = desk.run()
     assert (code, lines) == (1, ["put     s3://S/in/k -> gs://G/out/k  no replica"])
     assert last.endswith("; 1 not compared, no GCS bucket: file:///nowhere")
+
+
+def _replaced_bytes(blob: storage.Blob) -> None:
+    metadata = blob.metadata
+    blob.upload_from_string(b"DATA", content_type=blob.content_type)
+    blob.metadata = metadata
+    blob.patch()
+
+
+def _other_headers(blob: storage.Blob) -> None:
+    blob.cache_control = "no-store"
+    blob.patch()
+
+
+def _other_metadata(blob: storage.Blob) -> None:
+    blob.metadata = {**blob.metadata, "owner": "somebody"}
+    blob.patch()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [(_replaced_bytes, "put"), (_other_headers, "patch"), (_other_metadata, "patch")]
+)
+def test_a_copy_that_somebody_changed_is_found_by_the_listings(
+    desk: Desk, change: Callable[[storage.Blob], None], what: str
+) -> None:
+    desk.put("k", "untouched")
+    blob = desk.rig.blob(desk.copies, "k")
+    assert blob
+    change(blob)
+    code, (line,), _ = desk.run()
+    assert (code, line.split()[:2]) == (1, [what, "s3://S/k"])
+    assert desk.run("--mend")[:2] == (0, [f"{what:<7} s3://S/k -> gs://G/k  done"])
+    assert desk.copies.blob("k").download_as_bytes() == b"data"
+    assert desk.run()[:2] == (0, [])
+
+
+LAYOUTS: list[Callable[[Desk], list[dict[str, Any]]]] = [
+    lambda desk: [rule("all", desk.source, desk.to), rule("old", desk.source, f"{desk.to}/archive")],
+    lambda desk: [
+        rule("all", desk.source, desk.to),
+        rule("a", desk.source, desk.to, Filter={"Prefix": "a/"}, to={"ReplaceKeyPrefixWith": "b/"}),
+    ],
+    lambda desk: [
+        rule("all", desk.source, desk.to),
+        rule("some", desk.source, desk.to, Filter={"Prefix": "a/"}, Priority=1),
+    ],
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["a prefix in another", "a replaced prefix", "two priorities"])
+def test_rules_that_share_a_destination_leave_each_others_copies(
+    desk: Desk, layout: Callable[[Desk], list[dict[str, Any]]]
+) -> None:
+    desk.rules(*layout(desk))
+    desk.put("x", "a/y", "a/z")
+    before = desk.names()
+    for arguments in ((), ("--mend",), ("--mend", "--thorough"), ()):
+        code, lines, last = desk.run(*arguments)
+        assert (code, lines) == (0, [])
+        assert last.endswith("; all equal")
+    assert desk.names() == before
+    desk.rig.s3.delete_object(Bucket=desk.source, Key="x")
+    assert desk.run("--mend")[0] == 0
+    assert desk.run()[:2] == (0, [])
+    assert desk.names() == {name for name in before if not name.endswith("x")}
 
 
 def test_each_copy_of_a_key_is_named_once(desk: Desk) -> None:
