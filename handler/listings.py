@@ -46,7 +46,7 @@ class Listings:
     def __init__(self, settings: Settings, gcs: Callable[[], Any], *, thorough: bool = False) -> None:
         self._settings, self._gcs, self._thorough = settings, gcs, thorough
         self._rules = [rule for rules in settings.by_source.values() for rule in rules]
-        self._ids = {rule.id for rule in self._rules}
+        self._ids: set[str | None] = {rule.id for rule in self._rules}
         self.counts: Counter[str] = Counter()
         """How many "objects" were listed, and how many of what was not compared."""
         self.copies: Counter[str] = Counter()
@@ -90,7 +90,7 @@ class Listings:
                 continue
             if original or is_ours:
                 yield Doubt(Copy(rule.source, key, rule.destination, start + rest), original is not None)
-            elif mapping.made_by(copy) not in self._ids:  # else it is in the listing of the rule that made it
+            elif copy and mapping.made_by(copy) not in self._ids:  # else it is in the listing of the rule that made it
                 self.counts["copies of others, left alone"] += 1
 
     def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:

@@ -234,6 +234,20 @@ def test_rules_that_share_a_destination_leave_each_others_copies(
     assert desk.names() == {name for name in before if not name.endswith("x")}
 
 
+def test_copies_that_name_neither_key_nor_rule_are_patched_before_any_is_deleted(desk: Desk) -> None:
+    """As earlier releases left them: by its name alone, the copy `archive/x` could be of the key `archive/x`."""
+    desk.rules(*LAYOUTS[0](desk))
+    desk.put("x", "a/y")
+    before = desk.names()
+    for blob in desk.rig.gcs.list_blobs(desk.copies.name):
+        blob.metadata = {**blob.metadata, "s3-replica-key": None, "s3-replica-rule": None}
+        blob.patch()
+    code, lines, _ = desk.run("--mend")
+    assert (code, {line.split()[0] for line in lines}) == (0, {"patch"})
+    assert desk.names() == before
+    assert desk.run()[:2] == (0, [])
+
+
 def test_each_copy_of_a_key_is_named_once(desk: Desk) -> None:
     desk.rules(rule("one", desk.source, f"{desk.to}/1"), rule("two", desk.source, f"{desk.to}/2"))
     desk.put("k", replicated=False)
