@@ -163,6 +163,11 @@ class Rule:
             key = self.replace_prefix + key[len(self.prefix) :]
         return self.destination_prefix + key
 
+    def key_of(self, name: str) -> str | None:
+        """Return the key whose copy has this name, None if the rule gives the name to no key."""
+        before = self.destination_prefix + (self.prefix if self.replace_prefix is None else self.replace_prefix)
+        return self.prefix + name[len(before) :] if name.startswith(before) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:

@@ -53,6 +53,8 @@ class Route:
     source: Source
     destination: Destination
     rules: tuple[Rule, ...]
+    is_name_shared: bool = False
+    """Whether any rule gives the copy's name to another key of the source as well."""
     parts: Parts | None = None
     """How large objects are copied; None: in one stream like all others."""
     dry_run: bool = False
@@ -90,7 +92,9 @@ class Outcome:
         return actions[-1].value if actions else Action.NOTHING.value
 
 
-def decide(key: str, original: Original | None, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
+def decide(
+    key: str, original: Original | None, replica: Replica, rules: tuple[Rule, ...], *, is_name_shared: bool = False
+) -> Decision:
     """Say what makes the replica equal to the original. Pure.
 
     Args:
@@ -98,12 +102,13 @@ def decide(key: str, original: Original | None, replica: Replica, rules: tuple[R
         original: its state, None where there is no object.
         replica: the destination's state.
         rules: those that cover the key and share the destination, the highest priority first; not empty.
+        is_name_shared: whether a rule gives the copy's name to another key as well.
 
     Raises:
         Refused: the object cannot be replicated as it is.
     """
     if original is None:
-        return _decide_removal(key, replica, rules)
+        return _decide_removal(key, replica, rules, is_name_shared=is_name_shared)
     rule = next((rule for rule in rules if rule.matches(original)), None)
     if rule is None:
         names = " and ".join(repr(rule.id) for rule in rules)
@@ -279,7 +284,8 @@ class _Loop:
     def _decide(self, original: Original | None, replica: Replica) -> Decision:
         if self.part is not None and (original is None or not self.part.is_of(original)):
             return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
-        return decide(self.key, original, replica, self.route.rules)
+        rules, is_shared = self.route.rules, self.route.is_name_shared
+        return decide(self.key, original, replica, rules, is_name_shared=is_shared)
 
     def _staged(self) -> Mapping[str, Replica]:
         """List the parts that are staged for this name, if there may be any, before the source is looked at."""
@@ -370,15 +376,20 @@ def _only_said(decision: Decision) -> Decision:
     return Decision(Action.NOTHING, f"{DRY_RUN}{decision.action}: {decision.why}", decision.rule)
 
 
-def _decide_removal(key: str, replica: Replica, rules: tuple[Rule, ...]) -> Decision:
+def _decide_removal(key: str, replica: Replica, rules: tuple[Rule, ...], *, is_name_shared: bool) -> Decision:
     """Decide what becomes of the copy of a key that the source no longer has.
 
     The rule that made the copy decides. If no rule has that ID any more, each rule that shares the name must agree.
+    A copy that names no rule was made by a release that did not name keys either: it may be of another key.
     """
     if not replica.exists:
         return Decision(Action.NOTHING, "neither side has it", rules[0])
     if not mapping.is_ours(replica, rules[0], key):
         return Decision(Action.NOTHING, "not this replicator's copy of that key: kept", rules[0])
+    if is_name_shared and mapping.made_by(replica) is None:
+        return Decision(
+            Action.NOTHING, "it may be another key's copy, as it names neither key nor rule: kept", rules[0]
+        )
     deciding = [rule for rule in rules if rule.id == mapping.made_by(replica)] or rules
     keeping = next((rule for rule in deciding if not rule.deletes), None)
     if keeping:

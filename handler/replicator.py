@@ -125,7 +125,7 @@ class Replicator:
             for name, rules in self._rules_by_name(work).items():
                 with _collected(errors):
                     outcome = reconcile(
-                        self._route(rules),
+                        self._route(rules, work.key),
                         work.key,
                         guess_absent=work.guess_absent and name not in self._present,
                         announced=work.size if alone else None,  # time counts then, and else processors
@@ -158,12 +158,15 @@ class Replicator:
         only = (work.part.destination, work.part.name) if work.part else work.only
         return {name: rules for name, rules in by_name.items() if only in {None, name}}
 
-    def _route(self, rules: tuple[Rule, ...]) -> Route:
+    def _route(self, rules: tuple[Rule, ...], key: str) -> Route:
+        name, destination = rules[0].destination_key(key), rules[0].destination
+        named = {rule.key_of(name) for rule in self._rules[rules[0].source] if rule.destination == destination}
         with_tags = any(rule.tags or rule.replicate_tags for rule in rules)
         return Route(
             source=self._source(rules[0].source, with_tags),
             destination=self._destination(rules[0].destination),
             rules=rules,
+            is_name_shared=bool(named - {key, None}),
             parts=self._parts,
             dry_run=self._dry_run,
         )

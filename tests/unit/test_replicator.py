@@ -129,6 +129,48 @@ def test_a_delete_of_a_key_that_never_was_deletes_no_live_copy(
     assert world.destination().keys() == set()
 
 
+def test_a_copy_that_names_neither_key_nor_rule_is_kept_if_it_may_be_of_another_key() -> None:
+    """Copies of releases before 0.2 are so, until an event of theirs patches them."""
+    world = World(RULE, BELOW)
+    world.source().put("x", b"live")
+    world.replicate(work("x"))
+    _forget_names(world.destination(), "archive/x")
+    world.replicate(work("archive/x", change("archive/x", "ObjectRemoved:Delete", None)))
+    assert world.destination().keys() == {"x", "archive/x"}
+
+    world = World(RULE)
+    world.source().put("x", b"live")
+    world.replicate(work("x"))
+    _forget_names(world.destination(), "x")
+    world.source().delete("x")
+    world.replicate(work("x", change("x", "ObjectRemoved:Delete", None)))
+    assert world.destination().keys() == set(), "no other key can have that name"
+
+
+def _forget_names(destination: MemoryDestination, name: str) -> None:
+    copy = destination.head(name)
+    kept = {entry: value for entry, value in copy.stamp.metadata.items() if not entry.endswith(("-key", "-rule"))}
+    destination.patch(name, replace(copy.stamp, metadata=kept), expect=copy.generation)
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "key"),
+    [
+        (RULE, "x", "x"),
+        (PLAIN_B, "b/x", "b/x"),
+        (PLAIN_B, "x", None),
+        (BELOW, "archive/x", "x"),
+        (BELOW, "x", None),
+        (INTO_B, "b/x", "a/x"),
+        (INTO_B, "a/x", None),
+        (replace(INTO_B, replace_prefix=""), "x", "a/x"),
+    ],
+)
+def test_a_name_tells_the_key_that_a_rule_gives_it_to(rule: Rule, name: str, key: str | None) -> None:
+    assert rule.key_of(name) == key
+    assert key is None or rule.destination_key(key) == name
+
+
 @pytest.mark.parametrize("keeping", [True, False], ids=["the rule of the copy keeps", "the rule of the copy deletes"])
 def test_the_rule_that_made_a_copy_decides_whether_it_is_deleted(*, keeping: bool) -> None:
     tagged = replace(RULE, id="tagged", priority=9, tags={"team": "red"}, deletes=keeping)
