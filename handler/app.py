@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -9,11 +10,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from handler import config, events, observe
-from handler.adapters.queue import DeadLetterQueue, PartsQueue
+from handler import backoff, config, events, observe
+from handler.adapters.queue import DeadLetterQueue, Delay, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
-from handler.errors import Malformed, ReplicationError, Unavailable
+from handler.breaker import Circuits
+from handler.errors import Malformed, Refused, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change, Part
 from handler.parts import Parts
@@ -50,10 +52,16 @@ def lambda_handler(event: dict[str, Any], context: Context) -> Any:
 
 
 class Service:
-    """The assembled replicator, kept across invocations."""
+    """The assembled replicator, kept across invocations.
 
-    def __init__(self, settings: config.Settings) -> None:
+    Args:
+        settings: the configuration.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, settings: config.Settings, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self._clock = clock
         self.deadline = Deadline()
         self._clients: dict[str, Any] = {}
         self._lock = Lock()
@@ -80,6 +88,7 @@ class Service:
                 pace=Pace(self.deadline.left),
             ),
             dry_run=settings.dry_run,
+            circuits=Circuits(clock=clock, switched=observe.switched),
         )
 
     def _sender(self) -> Callable[[Sequence[Part]], None] | None:
@@ -156,6 +165,7 @@ class Service:
             return _task_results(event, batch, verdicts)
         failed = [pair for pair in zip(batch.deliveries, verdicts, strict=True) if not self._settled(*pair)]
         if batch.trigger is Trigger.QUEUE:
+            self._postpone([delivery for delivery, _ in failed])
             return _partial_failure(failed)
         for _, errors in failed:
             raise errors[0]
@@ -172,15 +182,44 @@ class Service:
             observe.ignored(what)
         if not errors:
             return True
-        if errors[0].retryable or not self._dead_letters:
+        reason = self._final(delivery, errors[0])
+        if not reason or not self._dead_letters:
             return False
         try:
-            self._dead_letters().park(delivery.raw, errors[0])
+            self._dead_letters().park(delivery.raw, reason)
         except Unavailable as error:
             observe.logger.error(str(error))
             return False
-        observe.parked(errors[0], delivery.id, delivery.changes)
+        observe.parked(reason, delivery.id, delivery.changes)
         return True
+
+    def _final(self, delivery: Delivery, error: ReplicationError) -> ReplicationError | None:
+        """Return why a delivery is given up; None where it is to be tried again."""
+        if not error.retryable:
+            return error
+        if not backoff.is_last_call(self._age(delivery)):
+            return None
+        tried = f"tried {delivery.receives} times, and the queue drops it at the age of 14 days"
+        return Refused(f"{tried}; the last failure: {error.code}: {error}", code="Expired")
+
+    def _age(self, delivery: Delivery) -> float | None:
+        """Seconds since a message was sent; None where that is unknown."""
+        sent = delivery.receipt.sent if delivery.receipt else None
+        return None if sent is None else max(0.0, self._clock() - sent)
+
+    def _postpone(self, failed: Sequence[Delivery]) -> None:
+        """Have each failed message come again by the schedule of `backoff`."""
+        delays = [
+            Delay(
+                delivery.receipt.queue, delivery.receipt.handle, backoff.delay(delivery.receives, self._age(delivery))
+            )
+            for delivery in failed
+            if delivery.receipt
+        ]
+        try:
+            postpone(lambda: self.aws("sqs"), delays)
+        except Unavailable as error:
+            observe.logger.warning(str(error))
 
 
 @cache

@@ -8,8 +8,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-struc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any
@@ -22,6 +22,7 @@ _UNCHANGING = (
     *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "ObjectRetention:", "Replication:"),
     *("Object ACL Updated", "Object Access Tier Changed", "Object Annotation", "Object Restore Initiated"),
     "Object Retention Updated",
+    *("ObjectRestore:Delete", "Object Restore Expired"),  # a restored copy is gone, the archived object is as it was
 )
 _DEPTH = 4
 """Envelopes within envelopes: S3 in SNS in SQS is three."""
@@ -39,6 +40,17 @@ class Trigger(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What names a message that was received from SQS."""
+
+    queue: str
+    """The queue's ARN."""
+    handle: str
+    sent: float | None
+    """When it was sent, in seconds since 1970; None where the queue does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One thing that is acknowledged or not: an SQS message, a Batch Operations task, or a whole direct event."""
 
@@ -52,6 +64,8 @@ class Delivery:
     """What came, for the dead-letter queue."""
     receives: int = 1
     """How often the queue has handed it out."""
+    receipt: Receipt | None = None
+    """By which the queue is told when it is to come again; None where it came by no queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +98,26 @@ def _message(message: object) -> Delivery:
     fields = message if isinstance(message, dict) else {}
     body = fields.get("body")
     raw = body if isinstance(body, str) else _dump(body)
-    receives = str(_dig(fields, "attributes", "ApproximateReceiveCount") or "")
-    return _delivery(
-        str(fields.get("messageId", "")), body, raw=raw, receives=int(receives[:9]) if receives.isdecimal() else 1
-    )
+    receives = _number(_dig(fields, "attributes", "ApproximateReceiveCount"))
+    delivery = _delivery(str(fields.get("messageId", "")), body, raw=raw)
+    return replace(delivery, receives=1 if receives is None else receives, receipt=_receipt(fields))
 
 
-def _delivery(id_: str, payload: object, *, raw: str, receives: int = 1) -> Delivery:
+def _receipt(fields: Mapping[str, Any]) -> Receipt | None:
+    queue, handle = fields.get("eventSourceARN"), fields.get("receiptHandle")
+    if not (isinstance(queue, str) and isinstance(handle, str)):
+        return None
+    sent = _number(_dig(fields, "attributes", "SentTimestamp"))
+    return Receipt(queue=queue, handle=handle, sent=None if sent is None else sent / 1000)
+
+
+def _number(text: object) -> int | None:
+    """A number that SQS writes as text, None where it is none."""
+    digits = str(text or "")[:15]
+    return int(digits) if digits.isascii() and digits.isdecimal() else None
+
+
+def _delivery(id_: str, payload: object, *, raw: str) -> Delivery:
     found = list(_unwrap(payload))
     return Delivery(
         id=id_,
@@ -98,7 +125,6 @@ def _delivery(id_: str, payload: object, *, raw: str, receives: int = 1) -> Deli
         faults=tuple(item.reason for item in found if isinstance(item, _Fault)),
         ignored=tuple(item.reason for item in found if isinstance(item, _Ignored)),
         raw=raw,
-        receives=receives,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import TextIO, cast
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
+from handler.breaker import CircuitOpen, Switched
 from handler.errors import ReplicationError
 from handler.model import Change
 from handler.reconcile import IN_PARTS, Outcome
@@ -43,10 +45,13 @@ class Observer:
         for result in results:
             lag = _lag(result, now)
             for error in result.errors:
+                if isinstance(error, CircuitOpen):
+                    continue  # a line tells of the opening, and a metric counts the keys
                 log = logger.info if error.code == IN_PARTS else logger.warning if error.retryable else logger.error
                 cause = error.__cause__ if error.code == "Unforeseen" else None
                 log(str(error), extra=_line(result, lag) | {"outcome": "failed", "code": error.code}, exc_info=cause)
         self._measure(results, now)
+        self._measure_open([error for result in results for error in result.errors if isinstance(error, CircuitOpen)])
 
     def _measure(self, results: Iterable[Result], now: datetime) -> None:
         pairs = [(result.work.bucket, _rule(result), result) for result in results]
@@ -56,6 +61,15 @@ class Observer:
             metrics.add_dimension("SourceBucket", bucket)
             metrics.add_dimension("Rule", rule)
             _add(metrics, [result for _, _, result in group], now)
+            metrics.flush_metrics()
+
+    def _measure_open(self, errors: Iterable[CircuitOpen]) -> None:
+        """Count the keys that were not tried because a side is down, by that side and its bucket."""
+        for (side, bucket), keys in Counter((error.side, error.bucket) for error in errors).items():
+            metrics = EphemeralMetrics(namespace=self._namespace)
+            metrics.add_dimension("Side", side.value)
+            metrics.add_dimension("Bucket", bucket)
+            metrics.add_metric("CircuitOpen", MetricUnit.Count, keys)
             metrics.flush_metrics()
 
 
@@ -126,6 +140,15 @@ def parked(reason: ReplicationError, where: str, changes: Sequence[Change]) -> N
     """Log that a message was given up, why, and of which objects it told."""
     objects = [f"{change.bucket}/{change.key}" for change in changes[:_NAMED]]
     logger.error("parked", extra={"code": reason.code, "detail": str(reason), "delivery": where, "objects": objects})
+
+
+def switched(change: Switched) -> None:
+    """Log that a circuit opened, and why, or that it closed."""
+    where = {"side": change.side.value, "bucket": change.bucket}
+    if change.error:
+        logger.warning("opened the circuit", extra={**where, "code": change.error.code, "detail": str(change.error)})
+    else:
+        logger.warning("closed the circuit", extra={**where, "seconds_open": round(change.seconds, 3)})
 
 
 def ignored(what: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 
+from handler.breaker import Circuits
 from handler.errors import Refused, ReplicationError, Unavailable
 from handler.model import SMALL, Change, Part, Rule
 from handler.parts import Parts
@@ -79,6 +80,7 @@ class Replicator:
         concurrency: keys worked on at once.
         parts: how large objects are copied; None: in one stream like all others.
         dry_run: look, and change nothing.
+        circuits: fail keys at once while a side is down.
     """
 
     def __init__(  # noqa: PLR0913 - all but one by keyword
@@ -90,8 +92,10 @@ class Replicator:
         concurrency: int,
         parts: Parts | None = None,
         dry_run: bool = False,
+        circuits: Circuits | None = None,
     ) -> None:
         self._rules = rules
+        self._circuits = circuits or Circuits()
         self._dry_run = dry_run
         self._present: set[tuple[str, str]] = set()
         self._parts = parts
@@ -123,7 +127,7 @@ class Replicator:
         errors: list[ReplicationError] = []
         with _collected(errors):
             for name, rules in self._rules_by_name(work).items():
-                with _collected(errors):
+                with _collected(errors), self._circuits.attempt(work.bucket, rules[0].destination, work.key):
                     outcome = reconcile(
                         self._route(rules, work.key),
                         work.key,

@@ -1,9 +1,10 @@
-"""The queues that are written to: for what can never succeed, with its reason, and for parts of large copies."""
+"""SQS: the queues that are written to (dead letters, parts of large copies), and when a message comes again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -41,6 +42,51 @@ class DeadLetterQueue:
             )
         except (ClientError, BotoCoreError) as error:
             raise Unavailable(f"cannot park a message: {error}", code="DeadLetterQueueUnavailable") from error
+
+
+class Delay(NamedTuple):
+    """When a message that was received comes again."""
+
+    queue: str
+    """The ARN of the queue that it came by."""
+    handle: str
+    """The receipt handle."""
+    seconds: int
+
+
+def postpone(client: Callable[[], SQSClient], delays: Iterable[Delay]) -> None:
+    """Have each message come again after its own time, counted from now, in place of the visibility timeout.
+
+    Raises:
+        Unavailable: some come again only when their visibility timeout is over, which does no harm.
+    """
+    refused: list[object] = []
+    for queue, group in groupby(sorted(delays), key=lambda delay: delay.queue):
+        entries = [
+            {"Id": str(number), "ReceiptHandle": delay.handle, "VisibilityTimeout": delay.seconds}
+            for number, delay in enumerate(group)
+        ]
+        for start in range(0, len(entries), _BATCH):
+            try:
+                answer = client().change_message_visibility_batch(
+                    QueueUrl=_url_of(queue),
+                    Entries=entries[start : start + _BATCH],  # type: ignore[arg-type] # a plain dict is one
+                )
+                refused += answer.get("Failed", [])
+            except (ClientError, BotoCoreError) as error:
+                refused.append(error)
+    if refused:
+        raise Unavailable(
+            f"cannot set when messages come again, their visibility timeout holds: {refused[0]}",
+            code="EventsQueueUnavailable",
+        )
+
+
+def _url_of(arn: str) -> str:
+    """The URL of a queue, which SQS builds of what is in its ARN."""
+    _, partition, _, region, account, name = [*arn.split(":", 5), *[""] * 6][:6]
+    domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    return f"https://sqs.{region}.{domain}/{account}/{name}"
 
 
 class PartsQueue:
