@@ -22,7 +22,6 @@ _UNCHANGING = (
     *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "ObjectRetention:", "Replication:"),
     *("Object ACL Updated", "Object Access Tier Changed", "Object Annotation", "Object Restore Initiated"),
     "Object Retention Updated",
-    *("ObjectRestore:Delete", "Object Restore Expired"),  # a restored copy is gone, the archived object is as it was
 )
 _DEPTH = 4
 """Envelopes within envelopes: S3 in SNS in SQS is three."""

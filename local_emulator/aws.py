@@ -96,6 +96,7 @@ class Aws:
                                 "s3:ObjectTagging:*",
                                 "s3:ObjectRestore:Completed",
                                 "s3:LifecycleExpiration:*",
+                                "s3:LifecycleTransition",
                             ],
                         }
                     ]

@@ -1,4 +1,4 @@
-"""The dead-letter queue, on SQS's API over HTTP."""
+"""The queues, on SQS's API over HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from handler.adapters.queue import DeadLetterQueue
+from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.errors import Malformed, Refused, ReplicationError, Unavailable
 
 if TYPE_CHECKING:
@@ -73,3 +73,70 @@ def test_a_queue_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         DeadLetterQueue(client, "http://127.0.0.1:9/1/q").park("x", Refused("r"))
     client.close()
+
+
+def arn_of(sqs: SQSClient, url: str) -> str:
+    return sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def receive(sqs: SQSClient, url: str) -> dict[str, str]:
+    """All visible messages, which are in flight then: body to receipt handle."""
+    found: dict[str, str] = {}
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=600).get("Messages"):
+        found |= {message["Body"]: message["ReceiptHandle"] for message in messages}
+    return found
+
+
+def test_a_message_that_is_postponed_comes_again_after_its_own_time(sqs: SQSClient, url: str) -> None:
+    for number in range(12):
+        sqs.send_message(QueueUrl=url, MessageBody=str(number))
+    handles = receive(sqs, url)
+    assert len(handles) == 12
+    arn = arn_of(sqs, url)
+    postpone(lambda: sqs, [Delay(arn, handles[str(number)], 0 if number % 2 else 600) for number in range(12)])
+    assert set(receive(sqs, url)) == {"1", "3", "5", "7", "9", "11"}
+
+
+def test_messages_of_two_queues_are_postponed_each_at_its_own(sqs: SQSClient, url: str) -> None:
+    other = sqs.create_queue(QueueName=f"other-{os.getpid()}-{next(_numbers)}")["QueueUrl"]
+    delays = []
+    for queue in (url, other):
+        sqs.send_message(QueueUrl=queue, MessageBody="m")
+        delays.append(Delay(arn_of(sqs, queue), receive(sqs, queue)["m"], 0))
+    postpone(lambda: sqs, delays)
+    assert [set(receive(sqs, queue)) for queue in (url, other)] == [{"m"}, {"m"}]
+
+
+def test_what_sqs_refuses_to_postpone_is_said_and_the_rest_is_postponed(sqs: SQSClient, url: str) -> None:
+    sqs.send_message(QueueUrl=url, MessageBody="m")
+    arn = arn_of(sqs, url)
+    with pytest.raises(Unavailable, match="ReceiptHandleIsInvalid") as caught:
+        postpone(lambda: sqs, [Delay(arn, "no handle of this queue", 0), Delay(arn, receive(sqs, url)["m"], 0)])
+    assert caught.value.code == "EventsQueueUnavailable"
+    assert set(receive(sqs, url)) == {"m"}
+
+
+@pytest.mark.parametrize("arn", ["arn:aws:sqs:us-east-1:123456789012:no-such-queue", "no ARN", ""])
+def test_a_queue_that_is_not_there_cannot_postpone(sqs: SQSClient, arn: str) -> None:
+    with pytest.raises(Unavailable, match="visibility timeout"):
+        postpone(lambda: sqs, [Delay(arn, "handle", 1)])
+
+
+@pytest.mark.parametrize(
+    ("arn", "url"),
+    [
+        ("arn:aws:sqs:eu-west-1:123456789012:events", "https://sqs.eu-west-1.amazonaws.com/123456789012/events"),
+        ("arn:aws-cn:sqs:cn-north-1:1:events", "https://sqs.cn-north-1.amazonaws.com.cn/1/events"),
+    ],
+)
+def test_a_queue_has_the_url_that_sqs_gives_it(arn: str, url: str) -> None:
+    """Its endpoint is the region's: https://docs.aws.amazon.com/general/latest/gr/sqs-service.html."""
+    asked: list[str] = []
+
+    class _Client:
+        def change_message_visibility_batch(self, *, QueueUrl: str, Entries: object) -> dict[str, object]:  # noqa: N803 - boto3's
+            asked.append(QueueUrl)
+            return {}
+
+    postpone(_Client, [Delay(arn, "handle", 1)])  # type: ignore[arg-type] # all that is used of one
+    assert asked == [url]

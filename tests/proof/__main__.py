@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from handler.reconcile import reconcile
-from tests.proof import fuzz, storm
+from tests.proof import fuzz, outages, storm
 from tests.proof.explore import BrokenError, Explorer
 from tests.proof.histories import in_parts, large, large_in_parts, thorough
 from tests.proof.mutants import MUTANTS, caught
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--seed", type=int, default=1, help="of the storm and of the made-up input (default: 1)")
-    parser.add_argument("--only", choices=("exploration", "storm", "fuzz"), help="one part of the proof")
+    parser.add_argument("--only", choices=("exploration", "outages", "storm", "fuzz"), help="one part of the proof")
     parser.add_argument("--objects", type=int, default=storm.FULL.objects, help="in the storm (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.only in {None, "exploration"}:
         with ProcessPoolExecutor(chosen.workers) as pool:
             divergences += _explore(pool) + _walk(pool) + _mutate(pool)
+    if chosen.only in {None, "outages"}:
+        divergences += outages.run(workers=chosen.workers)
     if chosen.only in {None, "storm"}:
         divergences += storm.run(storm.scaled(chosen.objects), chosen.seed)
     if chosen.only in {None, "fuzz"}:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from handler import app, config
 from handler.adapters.queue import DeadLetterQueue
 from handler.app import MARGIN, Deadline, Service
+from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits
 from handler.errors import Malformed, Refused, ReplicationError, Unavailable
 from handler.replicator import Replicator
 from tests.fakes import Faults, MemoryDestination, MemorySource
@@ -49,6 +52,24 @@ class Parked:
         self.messages.append((body, reason.code))
 
 
+@dataclass
+class Visibility:
+    """SQS, as far as it is told when messages come again: seconds by receipt handle."""
+
+    seconds: dict[str, int] = field(default_factory=dict)
+    requests: list[int] = field(default_factory=list)
+    error: Exception | None = None
+    refused: list[Mapping[str, object]] = field(default_factory=list)
+
+    def change_message_visibility_batch(self, *, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> Any:  # noqa: N803 - boto3's
+        assert QueueUrl == "https://sqs.us-east-1.amazonaws.com/123456789012/replicator-events"
+        self.requests.append(len(Entries))
+        if self.error:
+            raise self.error
+        self.seconds.update({entry["ReceiptHandle"]: entry["VisibilityTimeout"] for entry in Entries})
+        return {"Failed": self.refused}
+
+
 class World:
     """A service on fakes."""
 
@@ -59,12 +80,16 @@ class World:
         self.parked = Parked()
         self.clock = Clock()
         settings = config.load({"REPLICATION_RULES": RULES})
-        self.service = Service(settings)
+        self.now = 1_800_000_000.0
+        self.visibility = Visibility()
+        self.service = Service(settings, clock=lambda: self.now)
+        self.service._clients["sqs"] = self.visibility
         self.service.replicator = Replicator(
             settings.by_source,
             source=lambda _bucket, _tags: faults.source(self.source),
             destination=lambda _location: faults.destination(self.destination),
             concurrency=4,
+            circuits=Circuits(clock=lambda: self.now),
         )
         self.with_dead_letters()
 
@@ -87,6 +112,16 @@ def message(id_: str, *keys: str, event: str = "ObjectCreated:Put", bucket: str 
         for key in keys
     ]
     return {"messageId": id_, "eventSource": "aws:sqs", "body": json.dumps({"Records": records})}
+
+
+def received(id_: str, *keys: str, receives: int = 1, age: float | None = 0.0, now: float = 1_800_000_000.0) -> Any:
+    """A message as SQS hands it out, `age` seconds after it was sent."""
+    return message(id_, *keys) | {
+        "receiptHandle": f"handle of {id_}",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:replicator-events",
+        "attributes": {"ApproximateReceiveCount": str(receives)}
+        | ({} if age is None else {"SentTimestamp": str(round((now - age) * 1000))}),
+    }
 
 
 def queue(*messages: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +232,112 @@ def test_a_redelivered_message_is_not_guessed_to_be_news(world: World, receives:
     event["Records"][0]["attributes"]["ApproximateReceiveCount"] = receives
     world.handle(event)
     assert world.faults.calls[0] == first
+
+
+# --- when what failed comes again
+
+
+def test_what_failed_comes_again_after_seconds_and_what_did_not_is_left_alone(world: World) -> None:
+    world.source.put("a", b"1")
+    world.source.put("b", b"2")
+    world.faults.at("source.head", 1, raises=Unavailable("away"))
+    answer = world.handle(queue(received("m1", "a"), received("m2", "b")))
+    (id_,) = failed(answer)
+    assert list(world.visibility.seconds) == [f"handle of {id_}"]
+    assert set(world.visibility.seconds.values()) <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("receives", "age", "least", "most"),
+    [
+        (3, 100.0, 4, 8),
+        (9, 100.0, 25, 50),
+        (100, 40_000.0, 1260, 1350),
+        (4, None, 8, 16),
+        (10**12, 40_000.0, 1260, 1350),
+    ],
+)
+def test_the_delay_grows_with_the_receives_and_the_age(
+    world: World, receives: int, age: float | None, least: int, most: int
+) -> None:
+    world.faults.at("destination.head", raises=Unavailable("away"))
+    world.handle(queue(received("m1", "a", receives=receives, age=age)))
+    assert least <= world.visibility.seconds["handle of m1"] <= most
+
+
+def test_ten_messages_are_postponed_by_one_request(world: World) -> None:
+    world.faults.at("source.head", raises=Unavailable("away"))
+    world.handle(queue(*(received(f"m{number}", "a") for number in range(25))))
+    assert world.visibility.requests == [10, 10, 5]
+    assert len(world.visibility.seconds) == 25
+
+
+def test_what_is_in_parts_looks_again_by_the_same_schedule(world: World) -> None:
+    world.faults.at("destination.head", raises=Unavailable("being copied", code="InParts"))
+    assert failed(world.handle(queue(received("m1", "a", receives=4, age=None)))) == ["m1"]
+    assert 8 <= world.visibility.seconds["handle of m1"] <= 16
+
+
+@pytest.mark.parametrize("error", [EndpointConnectionError(endpoint_url="x"), ClientError({}, "ChangeMessage...")])
+def test_a_delay_that_sqs_does_not_take_leaves_the_visibility_timeout(world: World, error: Exception) -> None:
+    world.visibility.error = error
+    world.faults.at("source.head", raises=Unavailable("away"))
+    assert failed(world.handle(queue(received("m1", "a")))) == ["m1"]
+
+
+def test_a_message_whose_receipt_is_unknown_fails_as_ever(world: World) -> None:
+    world.faults.at("source.head", raises=Unavailable("away"))
+    assert failed(world.handle(queue(message("m1", "a")))) == ["m1"]
+    assert world.visibility.requests == []
+
+
+def test_what_the_dead_letter_queue_does_not_take_is_postponed_too(world: World) -> None:
+    world.parked.away = True
+    body = {**received("m1"), "body": "no JSON"}
+    assert failed(world.handle(queue(body))) == ["m1"]
+    assert list(world.visibility.seconds) == ["handle of m1"]
+
+
+FORTNIGHT = 14 * 24 * 3600
+
+
+@pytest.mark.parametrize(("age", "parked"), [(FORTNIGHT - 3601, []), (FORTNIGHT - 3600, ["Expired"])])
+def test_a_message_that_the_queue_is_about_to_drop_is_parked(world: World, age: float, parked: list[str]) -> None:
+    world.faults.at("destination.head", raises=Unavailable("away", code="Dst503"))
+    answer = failed(world.handle(queue(received("m1", "a", receives=900, age=age))))
+    assert [code for _, code in world.parked.messages] == parked
+    assert answer == ([] if parked else ["m1"])
+
+
+def test_an_old_message_that_succeeds_is_done(world: World) -> None:
+    world.source.put("a", b"1")
+    assert failed(world.handle(queue(received("m1", "a", receives=900, age=FORTNIGHT)))) == []
+    assert (world.parked.messages, world.destination.keys()) == ([], {"a"})
+
+
+# --- while a side is down
+
+
+def test_while_the_destination_is_down_neither_side_is_asked(world: World) -> None:
+    for number in range(OPENS_AFTER):
+        world.faults.at("destination.head", number + 1, raises=Unavailable("away", code="Dst503"))
+    keys = [f"k{number}" for number in range(20)]
+    for key in keys:
+        world.source.put(key, b"1")
+    again = [received(f"m-{key}", key, receives=2) for key in keys]
+    for message_ in again:
+        assert failed(world.handle(queue(message_))) == [message_["messageId"]]
+    assert len(world.faults.calls) == OPENS_AFTER
+    assert len(world.visibility.seconds) == len(keys)
+
+
+def test_a_direct_event_fails_at_once_while_a_side_is_down(world: World) -> None:
+    for number in range(OPENS_AFTER):
+        world.faults.at("destination.head", number + 1, raises=Unavailable("away", code="Dst503"))
+        world.handle(queue(received("m", f"k{number}", receives=2)))
+    with pytest.raises(CircuitOpen, match="gs://copies"):
+        world.handle(load("s3-put.json"))
+    assert len(world.faults.calls) == OPENS_AFTER
 
 
 # --- direct

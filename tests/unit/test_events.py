@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import Malformed
-from handler.events import Batch, Delivery, Trigger, parse
+from handler.events import Batch, Delivery, Receipt, Trigger, parse
 from handler.model import Change
 
 EVENTS = Path(__file__).parents[2] / "events"
@@ -45,6 +45,7 @@ EXPECTED: Mapping[str, tuple[Trigger, list[list[tuple[str, str, str]]]] | str] =
     "eventbridge-object-deleted.json": (Trigger.DIRECT, [[(*CSV, "Object Deleted")]]),
     "eventbridge-odd-key.json": (Trigger.DIRECT, [[(*ODD, "Object Created")]]),
     "eventbridge-restore-completed.json": (Trigger.DIRECT, [[(*CSV, "Object Restore Completed")]]),
+    "eventbridge-storage-class-changed.json": (Trigger.DIRECT, [[(*CSV, "Object Storage Class Changed")]]),
     "eventbridge-tags-added.json": (Trigger.DIRECT, [[(*CSV, "Object Tags Added")]]),
     "s3-acl-put.json": (Trigger.DIRECT, [[]]),
     "s3-copy.json": (Trigger.DIRECT, [[(*CSV, "ObjectCreated:Copy")]]),
@@ -52,6 +53,7 @@ EXPECTED: Mapping[str, tuple[Trigger, list[list[tuple[str, str, str]]]] | str] =
     "s3-delete.json": (Trigger.DIRECT, [[(*CSV, "ObjectRemoved:Delete")]]),
     "s3-lifecycle-delete-marker.json": (Trigger.DIRECT, [[(*CSV, "LifecycleExpiration:DeleteMarkerCreated")]]),
     "s3-lifecycle-expiration.json": (Trigger.DIRECT, [[(*CSV, "LifecycleExpiration:Delete")]]),
+    "s3-lifecycle-transition.json": (Trigger.DIRECT, [[(*CSV, "LifecycleTransition")]]),
     "s3-multipart.json": (Trigger.DIRECT, [[(*CSV, "ObjectCreated:CompleteMultipartUpload")]]),
     "s3-newer-version.json": (Trigger.DIRECT, [[(*CSV, "ObjectCreated:Put")]]),
     "s3-odd-key.json": (Trigger.DIRECT, [[(*ODD, "ObjectCreated:Put")]]),
@@ -358,6 +360,30 @@ def test_how_often_a_message_was_received_is_read_where_it_is_told(attributes: o
     event["Records"][0]["attributes"] = attributes
     delivery = only(parse(event))
     assert delivery.receives == receives if receives is not None else delivery.receives >= 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "receipt"),
+    [
+        ({}, Receipt(queue="arn:q", handle="h", sent=1_700_000_000.5)),
+        ({"attributes": None}, Receipt(queue="arn:q", handle="h", sent=None)),
+        ({"attributes": {"SentTimestamp": "soon"}}, Receipt(queue="arn:q", handle="h", sent=None)),
+        ({"attributes": {"SentTimestamp": "-1"}}, Receipt(queue="arn:q", handle="h", sent=None)),
+        ({"receiptHandle": None}, None),
+        ({"receiptHandle": 7}, None),
+        ({"eventSourceARN": None}, None),
+    ],
+    ids=str,
+)
+def test_a_message_is_named_by_its_receipt_where_it_has_one(fields: Any, receipt: Receipt | None) -> None:
+    event = queued(json.dumps(load("s3-put.json")))
+    told = {"eventSourceARN": "arn:q", "receiptHandle": "h", "attributes": {"SentTimestamp": "1700000000500"}}
+    event["Records"][0] |= told | fields
+    assert only(parse(event)).receipt == receipt
+
+
+def test_what_came_by_no_queue_has_no_receipt() -> None:
+    assert only(parse(load("s3-put.json"))).receipt is None
 
 
 def test_a_message_without_an_id_has_the_empty_one() -> None:

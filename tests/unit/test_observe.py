@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from handler import observe
+from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits, Side
 from handler.errors import Corrupt, Refused, ReplicationError, Unavailable
 from handler.model import Change, Rule
 from handler.reconcile import Action, Outcome
@@ -172,6 +174,42 @@ def test_parked_and_ignored_are_said(log: io.StringIO) -> None:
     )
     assert parked["objects"] == [f"b/k{number}" for number in range(10)]
     assert (ignored["level"], ignored["why"]) == ("DEBUG", "s3:TestEvent")
+
+
+@pytest.mark.parametrize(
+    ("error", "bucket", "side"),
+    [
+        (CircuitOpen(Side.DESTINATION, "gs://dst"), "gs://dst", "destination"),
+        (CircuitOpen(Side.SOURCE, "src"), "src", "source"),
+    ],
+)
+def test_keys_that_a_side_which_is_down_fails_are_counted_and_not_listed(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO, error: CircuitOpen, bucket: str, side: str
+) -> None:
+    failed = [result(error, actions=None, key=f"k{number}") for number in range(7)]
+    lines, (ours, circuits) = report(capsys, log, *failed)
+    assert lines == []
+    assert measured(ours)["OperationsPendingReplication"] == 7
+    assert (circuits["Side"], circuits["Bucket"], circuits["CircuitOpen"]) == (side, bucket, [7])
+    (directive,) = circuits["_aws"]["CloudWatchMetrics"]
+    assert [metric["Name"] for metric in directive["Metrics"]] == ["CircuitOpen"]
+    assert [set(names) for names in directive["Dimensions"]] == [{"Side", "Bucket"}]
+
+
+def test_an_opening_and_a_closing_are_a_line_each(log: io.StringIO) -> None:
+    now = [0.0]
+    circuits = Circuits(clock=lambda: now[0], switched=observe.switched)
+    for number in range(OPENS_AFTER):
+        with suppress(Unavailable), circuits.attempt("src", "gs://dst", f"k{number}"):
+            raise Unavailable("GCS says 503", code="Dst503")
+    now[0] = 90.0
+    with circuits.attempt("src", "gs://dst", "probe"):
+        pass
+    opened, closed = map(json.loads, log.getvalue().splitlines())
+    assert (opened["message"], opened["side"], opened["bucket"]) == ("opened the circuit", "destination", "gs://dst")
+    assert (opened["code"], opened["detail"]) == ("Dst503", "GCS says 503")
+    assert (closed["message"], closed["side"], closed["bucket"]) == ("closed the circuit", "destination", "gs://dst")
+    assert closed["seconds_open"] == 90.0
 
 
 def test_what_is_ignored_is_not_said_by_default(log: io.StringIO) -> None:

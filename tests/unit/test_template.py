@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from handler import config, observe
+from handler import backoff, config, observe
 from handler.notifications import LISTS
 from tests.unit.cfn import (
     NOTHING,
@@ -124,13 +124,14 @@ def test_every_queue_refuses_plain_http_and_is_encrypted(stack: Stack) -> None:
         assert queue.get("SqsManagedSseEnabled") is True or queue.get("KmsMasterKeyId")
 
 
-def test_every_queue_has_its_dead_letter_queue_which_keeps_longer() -> None:
+def test_every_queue_keeps_what_fails_as_long_and_hands_it_out_as_often_as_sqs_allows() -> None:
     for name, letters in QUEUES.items():
         queue, dead = STACK.resource(name), STACK.resource(letters)
         assert queue["RedrivePolicy"]["deadLetterTargetArn"] == f"{letters}.Arn"
         arn = f"arn:aws:sqs:us-east-1:123456789012:{queue['QueueName']}"
         assert dead["RedriveAllowPolicy"] == {"redrivePermission": "byQueue", "sourceQueueArns": [arn]}
-        assert dead["MessageRetentionPeriod"] > queue["MessageRetentionPeriod"]
+        assert dead["MessageRetentionPeriod"] == queue["MessageRetentionPeriod"] == backoff.RETENTION
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == backoff.MAX_RECEIVES == 1000
 
 
 @pytest.mark.parametrize("timeout", PARAMETERS["TimeoutSeconds"]["AllowedValues"])
@@ -139,6 +140,13 @@ def test_an_event_stays_hidden_for_six_timeouts_and_the_window(timeout: int) -> 
     window = PARAMETERS["BatchWindowSeconds"]["MaxValue"]
     for name in QUEUES:
         assert stack.resource(name)["VisibilityTimeout"] >= 6 * timeout + window
+
+
+@BOTH
+def test_the_functions_may_say_when_a_message_comes_again(stack: Stack) -> None:
+    taking = next(each for each in statements(stack.resource("ReplicatorRole")) if each["Sid"] == "TakeMessages")
+    assert "sqs:ChangeMessageVisibility" in taking["Action"]
+    assert taking["Resource"] == [f"{queue}.Arn" for queue in QUEUES]
 
 
 @BOTH
@@ -260,7 +268,8 @@ def test_alarms_and_dashboard_speak_of_metrics_that_are_sent() -> None:
     names = sent | set(re.findall(r"\b(?:Operations|Bytes)\w*Replicat\w+|ReplicationLatency", TEXT))
     assert names == sent
     latency = STACK.resource("LatencyAlarm")
-    assert {each["Name"] for each in latency["Dimensions"]} == set(re.findall(r"add_dimension\(\"(\w+)\"", source))
+    measured = source[source.index("def _measure(") : source.index("def _measure_open(")]
+    assert {each["Name"] for each in latency["Dimensions"]} == set(re.findall(r"add_dimension\(\"(\w+)\"", measured))
     assert latency["Namespace"] == config.NAMESPACE
     assert observe.logger.service != "service_undefined"  # else Powertools' variable would be needed, a dimension more
 
@@ -299,6 +308,7 @@ def test_the_notification_asks_for_every_event_that_is_replicated() -> None:
         "s3:ObjectTagging:*",
         "s3:ObjectRestore:Completed",
         "s3:LifecycleExpiration:*",
+        "s3:LifecycleTransition",
     ]
     assert RESOURCES["BucketNotification"]["DependsOn"] == "EventsQueuePolicy"
     allowed = [
@@ -306,6 +316,17 @@ def test_the_notification_asks_for_every_event_that_is_replicated() -> None:
     ]
     assert allowed[0]["Resource"] == "arn:aws:s3:::dummy"
     assert set(LISTS) == {"QueueConfigurations", "TopicConfigurations", "LambdaFunctionConfigurations"}
+
+
+def test_event_bridge_tells_of_every_event_that_is_replicated() -> None:
+    assert EVERYTHING.resource("EventRule")["EventPattern"]["detail-type"] == [
+        "Object Created",
+        "Object Deleted",
+        "Object Tags Added",
+        "Object Tags Deleted",
+        "Object Restore Completed",
+        "Object Storage Class Changed",
+    ]
 
 
 def test_google_is_told_the_role_by_its_name() -> None:
