@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check format prove kills fanout-kills huge hot-key demo clean
+.PHONY: help setup test check format prove outage kills fanout-kills huge hot-key demo clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,9 @@ format: $(READY) ## put the code into the one format
 
 prove: $(READY) ## check the claim on the real code: every interleaving, faults over HTTP, bad input (minutes)
 	$(BIN)/python -m tests.proof
+
+outage: $(READY) ## kill the emulator's GCS server for 60 seconds under load, and see all equal afterwards
+	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_outage.py
 
 kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
 	$(BIN)/python -m tests.benchmarks.kills

@@ -146,9 +146,11 @@ def switched(change: Switched) -> None:
     """Log that a circuit opened, and why, or that it closed."""
     where = {"side": change.side.value, "bucket": change.bucket}
     if change.error:
-        logger.warning("opened the circuit", extra={**where, "code": change.error.code, "detail": str(change.error)})
+        detail = f"of the {change.side} {change.bucket}: {change.error}"
+        logger.warning("opened the circuit", extra={**where, "code": change.error.code, "detail": detail})
     else:
-        logger.warning("closed the circuit", extra={**where, "seconds_open": round(change.seconds, 3)})
+        detail = f"of the {change.side} {change.bucket} after {change.seconds:.1f} s"
+        logger.warning("closed the circuit", extra={**where, "seconds": round(change.seconds, 3), "detail": detail})
 
 
 def ignored(what: str) -> None:

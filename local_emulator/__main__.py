@@ -87,11 +87,14 @@ def settings_of(options: argparse.Namespace) -> Settings:
         host=options.host,
         port=options.port,
         versioned=options.versioned,
+        gcs=options.gcs,
         max_receives=options.max_receives,
         visibility=options.visibility,
         concurrency=options.concurrency,
         verbose=options.verbose,
     )
+    if settings.gcs and not settings.gcs_buckets:
+        raise UsageError("--gcs does nothing: no copies go to GCS")
     check(settings)
     return settings
 
@@ -135,8 +138,9 @@ def _add_options(parser: argparse.ArgumentParser, argument_default: str | None =
         return
     add("--host", default="127.0.0.1", what="where the REST endpoint listens")
     add("--port", default=8000, type=port, what="its port, 0 for a free one")
-    add("--max-receives", default=5, type=positive, metavar="N", what="deliveries before the dead-letter queue")
-    add("--visibility", default=30, type=visibility, metavar="SECONDS", what="until a failed message comes again")
+    add("--gcs", metavar="URL", what="use this GCS server, which serves the destination (default: start one)")
+    add("--max-receives", default=1000, type=positive, metavar="N", what="deliveries before the dead-letter queue")
+    add("--visibility", default=30, type=visibility, metavar="SECONDS", what="until a batch comes again that raised")
     add("--concurrency", default=4, type=positive, metavar="N", what="invocations at a time")
 
 

@@ -68,35 +68,40 @@ class Clouds:
         self._stack.close()
 
     def _start_gcs(self) -> str:
+        url = self._settings.gcs or self._serve_gcs()
+        if self._settings.gcs or not self._settings.single:
+            for name in self._settings.gcs_buckets:
+                _create_gcs_bucket(url, name)
+        return url
+
+    def _serve_gcs(self) -> str:
         from local_emulator.gcs import GcsServer  # a folder target does without it
 
         bucket = self._settings.gcs_buckets[0] if self._settings.single else None
         server = GcsServer(folder=self._settings.destination, bucket=bucket, host=LOOPBACK, port=0)
         try:
-            url = str(self._stack.enter_context(server).url)
+            return str(self._stack.enter_context(server).url)
         except RuntimeError as error:
             used = f"another emulator uses the destination {self._settings.destination}"
             raise StartError(f"{used}: end it, or give another one by --destination") from error
         except OSError as error:
             raise StartError(f"the GCS server did not start: {error}") from error
-        if not self._settings.single:
-            for name in self._settings.gcs_buckets:
-                _create_gcs_bucket(url, name)
-        return url
 
 
 def _create_gcs_bucket(url: str, name: str) -> None:
-    request = urllib.request.Request(  # noqa: S310 - the shim's own URL
+    request = urllib.request.Request(  # noqa: S310 - the shim's own URL, or the user's
         f"{url}/storage/v1/b?project=local",
         data=json.dumps({"name": name}).encode(),
         headers={"Content-Type": "application/json"},
     )
     try:
-        urllib.request.urlopen(request).close()  # noqa: S310 - the shim's own URL
+        urllib.request.urlopen(request).close()  # noqa: S310 - see above
     except urllib.error.HTTPError as error:
         with error:
             if error.code != 409:  # it was there before
                 raise StartError(f"the GCS bucket {name} could not be made: {error.read().decode()}") from error
+    except (OSError, ValueError) as error:
+        raise StartError(f"the GCS server {url} does not answer: {error}") from error
 
 
 def _import_handler() -> Invoke:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -34,9 +34,9 @@ class Poller:
     """Feeds a queue's messages to a handler until it is stopped.
 
     One thread receives, because moto hands a message out twice to two who ask at once; each batch is an invocation in a
-    thread of its own, at most `concurrency` at a time. A message that failed is left alone and so becomes visible again
-    when its visibility timeout is over. In AWS that timeout is six times the function's own; here it is short, so that
-    a redelivery can be watched, and is therefore renewed while the invocation runs.
+    thread of its own, at most `concurrency` at a time. A message that failed is left alone: it becomes visible when
+    the handler asked for that, or else when its visibility timeout is over. In AWS that timeout is six times the
+    function's own; here it is short, and is therefore renewed while the invocation runs.
     """
 
     def __init__(self, sqs: SQSClient, queue: Queue, invoke: Invoke, *, concurrency: int, visibility: int) -> None:
@@ -81,10 +81,8 @@ class Poller:
 
     def _run(self, batch: Sequence[MessageTypeDef]) -> None:
         handles = {message["MessageId"]: message["ReceiptHandle"] for message in batch}
-        with self._held_lock:
-            self._held.update(handles.values())
         try:
-            failed = self._outcome(batch)
+            failed = self._outcome(batch, handles.values())
             done = [handle for message_id, handle in handles.items() if message_id not in failed]
             if done and not self._stopped.is_set():
                 entries = [{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(done)]
@@ -93,13 +91,16 @@ class Poller:
             if not self._stopped.is_set():
                 log.warning("messages could not be deleted and will come again: %s", error)
         finally:
-            with self._held_lock:
-                self._held.difference_update(handles.values())
             self._slots.release()
 
-    def _outcome(self, batch: Sequence[MessageTypeDef]) -> set[str]:
-        """Invoke the handler and return the ids of the messages that failed."""
+    def _outcome(self, batch: Sequence[MessageTypeDef], handles: Collection[str]) -> set[str]:
+        """Invoke the handler and return the ids of the messages that failed.
+
+        Their visibility timeout is renewed meanwhile, and not any more once the handler may have set it.
+        """
         ids = [message["MessageId"] for message in batch]
+        with self._held_lock:
+            self._held.update(handles)
         try:
             answer = self._invoke(sqs_event(batch, self._queue.arn))
         except Exception as error:
@@ -110,6 +111,9 @@ class Poller:
                 exc_info=log.isEnabledFor(logging.DEBUG),
             )
             return set(ids)
+        finally:
+            with self._held_lock:
+                self._held.difference_update(handles)
         return failed_ids(answer, ids)
 
     def _renew(self) -> None:

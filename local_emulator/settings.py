@@ -31,7 +31,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     versioned: bool = False
-    max_receives: int = 5
+    gcs: str | None = None
+    """The URL of a GCS server that runs already; None: the emulator starts its own."""
+    max_receives: int = 1000
     visibility: int = 30
     concurrency: int = 4
     verbose: bool = False

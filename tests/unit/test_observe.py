@@ -207,9 +207,9 @@ def test_an_opening_and_a_closing_are_a_line_each(log: io.StringIO) -> None:
         pass
     opened, closed = map(json.loads, log.getvalue().splitlines())
     assert (opened["message"], opened["side"], opened["bucket"]) == ("opened the circuit", "destination", "gs://dst")
-    assert (opened["code"], opened["detail"]) == ("Dst503", "GCS says 503")
+    assert (opened["code"], opened["detail"]) == ("Dst503", "of the destination gs://dst: GCS says 503")
     assert (closed["message"], closed["side"], closed["bucket"]) == ("closed the circuit", "destination", "gs://dst")
-    assert closed["seconds_open"] == 90.0
+    assert (closed["seconds"], closed["detail"]) == (90.0, "of the destination gs://dst after 90.0 s")
 
 
 def test_what_is_ignored_is_not_said_by_default(log: io.StringIO) -> None:
