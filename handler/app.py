@@ -15,7 +15,7 @@ from handler.adapters.queue import DeadLetterQueue, Delay, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
 from handler.breaker import Circuits
-from handler.errors import Malformed, Refused, ReplicationError, Unavailable
+from handler.errors import Corrupt, Malformed, Refused, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change, Part
 from handler.parts import Parts
@@ -24,6 +24,8 @@ from handler.ports import Destination, Source
 from handler.replicator import Replicator, Result, Work, coalesce
 from handler.throttle import ThrottledSource, TokenBucket
 
+CORRUPT_RECEIVES = 10
+"""Receives after which an object that is still corrupt is parked: each try reads all of it, and sends it to Google."""
 MARGIN = 5.0
 """Seconds before the deadline at which nothing new is begun."""
 
@@ -182,7 +184,7 @@ class Service:
             observe.ignored(what)
         if not errors:
             return True
-        reason = self._final(delivery, errors[0])
+        reason = self._final(delivery, errors)
         if not reason or not self._dead_letters:
             return False
         try:
@@ -193,9 +195,12 @@ class Service:
         observe.parked(reason, delivery.id, delivery.changes)
         return True
 
-    def _final(self, delivery: Delivery, error: ReplicationError) -> ReplicationError | None:
+    def _final(self, delivery: Delivery, errors: Sequence[ReplicationError]) -> ReplicationError | None:
         """Return why a delivery is given up; None where it is to be tried again."""
+        error = errors[0]
         if not error.retryable:
+            return error
+        if delivery.receives >= CORRUPT_RECEIVES and all(isinstance(each, Corrupt) for each in errors):
             return error
         if not backoff.is_last_call(self._age(delivery)):
             return None

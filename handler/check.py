@@ -30,6 +30,8 @@ _PROBE = ".replicator-check/"
 _CLIENTS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
 _MISSING_OBJECT = {"NoSuchKey", "NoSuchVersion", "404"}
 """What S3 says of a key that is not there only to those who may read it."""
+_MISSING_MESSAGE = {"ReceiptHandleIsInvalid"}
+"""What SQS says of a receipt handle that it never gave, only to those who may use one."""
 _DENIED = {"DstPutObjectNotPermitted", "DstCredentialsRejected"}
 
 
@@ -56,6 +58,7 @@ def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[
     for rule in {(rule.source, rule.prefix): rule for rule in rules}.values():
         yield from _source(s3, rule, settings.owner_of(rule.source))
     yield from _queue(settings.dead_letter_queue, send=dead_letters)
+    yield from _visibility(settings.parts_queue)
     places = {(rule.destination, rule.destination_prefix): rule for rule in rules}
     yield from _destinations(settings.gcp_credentials, list(places.values()))
 
@@ -80,6 +83,16 @@ def _queue(url: str | None, *, send: bool) -> Iterator[Row]:
         body = json.dumps({"Service": "handler.check", "Event": "s3:TestEvent"})
         sqs = boto3.client("sqs", config=_CLIENTS)
         yield _try(url, "sqs:SendMessage", lambda: sqs.send_message(QueueUrl=url, MessageBody=body))
+
+
+def _visibility(url: str | None) -> Iterator[Row]:
+    """Ask for what the events queue needs too, of a message that does not exist: nothing changes."""
+    if not url:
+        yield Row("not tried", "parts queue", "sqs:ChangeMessageVisibility", "PARTS_QUEUE_URL is not set")
+        return
+    sqs = boto3.client("sqs", config=_CLIENTS)
+    change = {"QueueUrl": url, "ReceiptHandle": "none", "VisibilityTimeout": 0}
+    yield _try(url, "sqs:ChangeMessageVisibility", lambda: sqs.change_message_visibility(**change))
 
 
 def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
@@ -138,7 +151,8 @@ def _try(where: str, permission: str, call: Callable[[], object]) -> Row:
     try:
         call()
     except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING_OBJECT and permission.startswith("s3:GetObject"):
+        code = error.response["Error"]["Code"]
+        if (code in _MISSING_OBJECT and permission.startswith("s3:GetObject")) or code in _MISSING_MESSAGE:
             return Row("ok", where, permission)
         denied = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
         return Row("MISSING" if denied else "FAILED", where, permission, _detail(error))

@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from handler import check
 from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.errors import Malformed, Refused, ReplicationError, Unavailable
 
@@ -114,6 +115,14 @@ def test_what_sqs_refuses_to_postpone_is_said_and_the_rest_is_postponed(sqs: SQS
         postpone(lambda: sqs, [Delay(arn, "no handle of this queue", 0), Delay(arn, receive(sqs, url)["m"], 0)])
     assert caught.value.code == "EventsQueueUnavailable"
     assert set(receive(sqs, url)) == {"m"}
+
+
+def test_the_check_tries_whether_messages_may_be_postponed(
+    sqs: SQSClient, url: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_url)
+    results = [row.result for queue in (url, url + "-gone", None) for row in check._visibility(queue)]
+    assert results == ["ok", "FAILED", "not tried"]
 
 
 @pytest.mark.parametrize("arn", ["arn:aws:sqs:us-east-1:123456789012:no-such-queue", "no ARN", ""])

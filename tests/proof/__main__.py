@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from handler.reconcile import reconcile
-from tests.proof import fuzz, outages, storm
+from tests.proof import fuzz, outage_faults, outages, storm
 from tests.proof.explore import BrokenError, Explorer
 from tests.proof.histories import in_parts, large, large_in_parts, thorough
 from tests.proof.mutants import MUTANTS, caught
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ProcessPoolExecutor(chosen.workers) as pool:
             divergences += _explore(pool) + _walk(pool) + _mutate(pool)
     if chosen.only in {None, "outages"}:
-        divergences += outages.run(workers=chosen.workers)
+        divergences += outages.run(workers=chosen.workers) + outage_faults.run(chosen.workers)
     if chosen.only in {None, "storm"}:
         divergences += storm.run(storm.scaled(chosen.objects), chosen.seed)
     if chosen.only in {None, "fuzz"}:

@@ -1,7 +1,8 @@
 """One instance of the function in the storm: a process that takes batches from SQS as Lambda's event source does.
 
 It is forked from a process that has imported everything, so that a SIGKILL costs little and can be dealt out freely.
-Every wait of the handler's own (between its retries) is a tenth of what it is in production; nothing else differs.
+Every wait of the handler's own (between its retries, before a message comes again, of an open circuit) is a tenth of
+what it is in production; nothing else differs.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ time.sleep = lambda seconds: _sleep(float(seconds) / 10)  # before anything bind
 
 import boto3  # noqa: E402 - see above
 
-from handler import app, observe  # noqa: E402
+from handler import app, backoff, breaker, observe  # noqa: E402
 from handler.adapters import gcs, gcs_client  # noqa: E402
 from local_emulator.context import invoker  # noqa: E402
 from local_emulator.poller import failed_ids, sqs_event  # noqa: E402
+
+_delay = backoff.delay
+backoff.delay = lambda *told: _delay(*told) // 10
+breaker.SHORTEST_OPEN, breaker.LONGEST_OPEN = breaker.SHORTEST_OPEN / 10, breaker.LONGEST_OPEN / 10
 
 _PRELOADED = (gcs, gcs_client, observe)
 LONG, SHORT, NONE = 8, 1, 0

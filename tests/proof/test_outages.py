@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from handler.breaker import Side
+from tests.proof.outage_faults import FAULTS, HOURS, Planted, shown
 from tests.proof.outages import RULES, SHORT, Scenario, simulate
 from tests.proof.virtual import Deployment, Shape, Trouble, steady
 
@@ -18,19 +19,18 @@ def test_an_outage_needs_no_human(scenario: Scenario) -> None:
     assert report.faults == []
 
 
+@pytest.mark.parametrize(
+    "planted", [each for each in FAULTS if each.scenario is not HOURS], ids=lambda planted: planted.fault
+)
+def test_the_simulation_sees_what_would_be_wrong(planted: Planted) -> None:
+    assert shown(planted)
+
+
 def deployment(shape: Shape, *troubles: Trouble, seconds: float) -> Deployment:
     made = Deployment(shape, RULES)
     made.troubles += troubles
     made.expect(steady("originals", 1.0, seconds))
     return made
-
-
-def test_receives_as_few_as_before_give_the_backlog_up() -> None:
-    """The simulation sees what was wrong: ten receives do not last through an outage."""
-    away = Trouble(side=Side.DESTINATION, ends=3 * 3600)
-    old = deployment(Shape(max_receives=10), away, seconds=60)
-    old.run(until=5 * 3600)
-    assert old.queue.dead
 
 
 def test_a_message_of_fourteen_days_is_parked_rather_than_dropped() -> None:

@@ -15,7 +15,7 @@ from handler import app, config
 from handler.adapters.queue import DeadLetterQueue
 from handler.app import MARGIN, Deadline, Service
 from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits
-from handler.errors import Malformed, Refused, ReplicationError, Unavailable
+from handler.errors import Corrupt, Malformed, Refused, ReplicationError, Unavailable
 from handler.replicator import Replicator
 from tests.fakes import Faults, MemoryDestination, MemorySource
 
@@ -307,6 +307,26 @@ def test_a_message_that_the_queue_is_about_to_drop_is_parked(world: World, age: 
     answer = failed(world.handle(queue(received("m1", "a", receives=900, age=age))))
     assert [code for _, code in world.parked.messages] == parked
     assert answer == ([] if parked else ["m1"])
+
+
+@pytest.mark.parametrize(("receives", "parked"), [(9, []), (10, ["Corrupt"]), (500, ["Corrupt"])])
+def test_what_is_corrupt_each_time_is_not_read_for_fourteen_days(
+    world: World, receives: int, parked: list[str]
+) -> None:
+    world.source.put("a", b"1")
+    world.faults.at("destination.put", raises=Corrupt("not what S3 holds"))
+    answer = failed(world.handle(queue(received("m1", "a", receives=receives))))
+    assert [code for _, code in world.parked.messages] == parked
+    assert answer == ([] if parked else ["m1"])
+
+
+def test_what_is_corrupt_beside_a_side_that_is_away_is_tried_again(world: World) -> None:
+    for key in "ab":
+        world.source.put(key, b"1")
+    world.faults.at("destination.put", 1, raises=Corrupt("not what S3 holds"))
+    world.faults.at("destination.put", 2, raises=Unavailable("away"))
+    assert failed(world.handle(queue(received("m1", "a", "b", receives=500)))) == ["m1"]
+    assert world.parked.messages == []
 
 
 def test_an_old_message_that_succeeds_is_done(world: World) -> None:

@@ -24,6 +24,8 @@ def client_error(code: str, status: int) -> ClientError:
         ("s3:GetObject", client_error("AccessDenied", 403), "MISSING"),
         ("s3:GetObject", client_error("NoSuchBucket", 404), "FAILED"),
         ("s3:ListBucket", client_error("404", 404), "FAILED"),
+        ("sqs:ChangeMessageVisibility", client_error("ReceiptHandleIsInvalid", 400), "ok"),
+        ("sqs:ChangeMessageVisibility", client_error("AccessDenied", 403), "MISSING"),
         ("storage.objects.create", Refused("no", code="DstPutObjectNotPermitted"), "MISSING"),
         ("storage.objects.create", Refused("no such bucket", code="DstBucketNotFound"), "FAILED"),
         ("storage.objects.create", OSError("no route"), "FAILED"),
