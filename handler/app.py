@@ -10,22 +10,21 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from handler import backoff, config, events, observe
-from handler.adapters.queue import DeadLetterQueue, Delay, PartsQueue, postpone
+from handler import config, events, observe
+from handler.adapters.queue import DeadLetterQueue, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
 from handler.breaker import Circuits
-from handler.errors import Corrupt, Malformed, Refused, ReplicationError, Unavailable
+from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change, Part
 from handler.parts import Parts
 from handler.plan import Pace
 from handler.ports import Destination, Source
+from handler.redelivery import Failed, delays, final_reason
 from handler.replicator import Replicator, Result, Work, coalesce
 from handler.throttle import ThrottledSource, TokenBucket
 
-CORRUPT_RECEIVES = 10
-"""Receives after which an object that is still corrupt is parked: each try reads all of it, and sends it to Google."""
 MARGIN = 5.0
 """Seconds before the deadline at which nothing new is begun."""
 
@@ -167,7 +166,7 @@ class Service:
             return _task_results(event, batch, verdicts)
         failed = [pair for pair in zip(batch.deliveries, verdicts, strict=True) if not self._settled(*pair)]
         if batch.trigger is Trigger.QUEUE:
-            self._postpone([delivery for delivery, _ in failed])
+            self._postpone(failed)
             return _partial_failure(failed)
         for _, errors in failed:
             raise errors[0]
@@ -184,7 +183,7 @@ class Service:
             observe.ignored(what)
         if not errors:
             return True
-        reason = self._final(delivery, errors)
+        reason = final_reason(delivery, errors, self._clock())
         if not reason or not self._dead_letters:
             return False
         try:
@@ -195,34 +194,10 @@ class Service:
         observe.parked(reason, delivery.id, delivery.changes)
         return True
 
-    def _final(self, delivery: Delivery, errors: Sequence[ReplicationError]) -> ReplicationError | None:
-        """Return why a delivery is given up; None where it is to be tried again."""
-        error = errors[0]
-        if not error.retryable:
-            return error
-        if delivery.receives >= CORRUPT_RECEIVES and all(isinstance(each, Corrupt) for each in errors):
-            return error
-        if not backoff.is_last_call(self._age(delivery)):
-            return None
-        tried = f"tried {delivery.receives} times, and the queue drops it at the age of 14 days"
-        return Refused(f"{tried}; the last failure: {error.code}: {error}", code="Expired")
-
-    def _age(self, delivery: Delivery) -> float | None:
-        """Seconds since a message was sent; None where that is unknown."""
-        sent = delivery.receipt.sent if delivery.receipt else None
-        return None if sent is None else max(0.0, self._clock() - sent)
-
-    def _postpone(self, failed: Sequence[Delivery]) -> None:
-        """Have each failed message come again by the schedule of `backoff`."""
-        delays = [
-            Delay(
-                delivery.receipt.queue, delivery.receipt.handle, backoff.delay(delivery.receives, self._age(delivery))
-            )
-            for delivery in failed
-            if delivery.receipt
-        ]
+    def _postpone(self, failed: Sequence[Failed]) -> None:
+        """Have each failed message come again at its time. If SQS refuses, the visibility timeout holds."""
         try:
-            postpone(lambda: self.aws("sqs"), delays)
+            postpone(lambda: self.aws("sqs"), delays(failed, self._clock()))
         except Unavailable as error:
             observe.logger.warning(str(error))
 
@@ -259,7 +234,7 @@ def _verdict(delivery: Delivery, results: Mapping[tuple[str, str, Part | None], 
     return sorted(errors, key=lambda error: not error.retryable)
 
 
-def _partial_failure(failed: Sequence[tuple[Delivery, Sequence[ReplicationError]]]) -> dict[str, Any]:
+def _partial_failure(failed: Sequence[Failed]) -> dict[str, Any]:
     """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting."""
     for delivery, errors in failed:
         if not delivery.id:

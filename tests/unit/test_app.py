@@ -278,6 +278,20 @@ def test_what_is_in_parts_looks_again_by_the_same_schedule(world: World) -> None
     assert 8 <= world.visibility.seconds["handle of m1"] <= 16
 
 
+@pytest.mark.parametrize(("wait", "least", "most"), [(1.0, 1, 1), (0.2, 1, 1), (90.0, 90, 90), (10_000.0, 1260, 1350)])
+def test_work_that_goes_on_comes_again_as_soon_as_it_asks(world: World, wait: float, least: int, most: int) -> None:
+    world.faults.at("destination.head", raises=Unavailable("half is done", code="InRewrite", wait=wait))
+    world.handle(queue(received("m1", "a", receives=100, age=40_000.0)))
+    assert least <= world.visibility.seconds["handle of m1"] <= most
+
+
+def test_what_failed_beside_work_that_goes_on_has_the_longer_delay(world: World) -> None:
+    world.faults.at("destination.head", 1, raises=Unavailable("half is done", code="InRewrite", wait=1.0))
+    world.faults.at("destination.head", 2, raises=Unavailable("away"))
+    world.handle(queue(received("m1", "a", "b", receives=100, age=40_000.0)))
+    assert world.visibility.seconds["handle of m1"] >= 1260
+
+
 @pytest.mark.parametrize("error", [EndpointConnectionError(endpoint_url="x"), ClientError({}, "ChangeMessage...")])
 def test_a_delay_that_sqs_does_not_take_leaves_the_visibility_timeout(world: World, error: Exception) -> None:
     world.visibility.error = error
