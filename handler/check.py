@@ -91,8 +91,11 @@ def _visibility(url: str | None) -> Iterator[Row]:
         yield Row("not tried", "parts queue", "sqs:ChangeMessageVisibility", "PARTS_QUEUE_URL is not set")
         return
     sqs = boto3.client("sqs", config=_CLIENTS)
-    change = {"QueueUrl": url, "ReceiptHandle": "none", "VisibilityTimeout": 0}
-    yield _try(url, "sqs:ChangeMessageVisibility", lambda: sqs.change_message_visibility(**change))
+
+    def change() -> None:
+        sqs.change_message_visibility(QueueUrl=url, ReceiptHandle="none", VisibilityTimeout=0)
+
+    yield _try(url, "sqs:ChangeMessageVisibility", change)
 
 
 def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:

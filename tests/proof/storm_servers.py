@@ -30,6 +30,7 @@ from werkzeug.serving import make_server
 from local_emulator import moto_fixes
 from local_emulator.gcs import faults
 from local_emulator.gcs.server import serve
+from local_emulator.gcs.store import Store
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -275,4 +276,5 @@ def serve_gcs(pipe: Connection, folder: Path, port: int, seed: str, rate: float,
 
     turns = itertools.count()
     faults.Faults.plan = plan  # type: ignore[method-assign]
-    asyncio.run(serve(folder, None, ("127.0.0.1", port), False, pipe.send, asyncio.Event()))
+    store = Store(folder, None, one_write_a_second=False)
+    asyncio.run(serve(store, ("127.0.0.1", port), pipe.send, asyncio.Event()))
