@@ -27,7 +27,7 @@ async def rewrite(call: Call, bucket: str, name: str, to_bucket: str, to_name: s
     """
     resource = await call.json_body()
     source, to = (bucket, name), (to_bucket, to_name)
-    stored = await call.store.find(objects.source_of(call, *source))
+    stored = await call.store.find(objects.source_of(call, *source), reading=False)
     state = hashlib.sha256(json.dumps([source, to, stored.generation, resource], sort_keys=True).encode()).hexdigest()
     done = _done(call, state) + _step(call)
     if done < stored.size and _moves_bytes(stored, resource, bucket, to_bucket):
