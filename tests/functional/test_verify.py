@@ -383,6 +383,7 @@ OF_THE_OPERATOR = {
     "DstBucketNotFound",
     "DstPutObjectNotPermitted",
     "DstRequestInvalid",
+    "Expired",
     "SrcBucketInOtherRegion",
     "SrcBucketNotFound",
     "SrcBucketReplicationConfigMissing",

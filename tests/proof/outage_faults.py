@@ -46,7 +46,7 @@ FAULTS = (
 def shown(planted: Planted) -> list[str]:
     """Return what the simulation says of a fault; empty where it sees nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planted.where, planted.name, planted.by)  # type: ignore[arg-type] # a module or a class
+        patch.setattr(planted.where, planted.name, planted.by)
         report = simulate(planted.scenario)
     return [fault for fault in report.faults if planted.shows in fault]
 
