@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from handler import config, events, observe
+from handler.adapters import retry
 from handler.adapters.queue import DeadLetterQueue, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
@@ -105,11 +106,12 @@ class Service:
                 import boto3  # a cold start's largest part, for rare requests
                 from botocore.config import Config
 
+                # What S3Requests asks of S3, it tries again itself.
                 how = Config(
                     max_pool_connections=self._settings.concurrency + 2,
-                    retries={"mode": "standard", "total_max_attempts": 4},
-                    connect_timeout=5,
-                    read_timeout=20,
+                    retries={"mode": "standard", "total_max_attempts": 1 if service == "s3" else 3},
+                    connect_timeout=retry.CONNECT,
+                    read_timeout=retry.SILENCE,
                     tcp_keepalive=True,
                 )
                 self._clients[service] = boto3.client(service, config=how)  # type: ignore[call-overload] # by name
@@ -142,7 +144,9 @@ class Service:
                 from handler.adapters.gcs_client import connect
 
                 connections = self._settings.concurrency + self._settings.streams
-                self._clients["gcs"] = connect(self._settings.gcp_credentials, connections=connections)
+                self._clients["gcs"] = connect(
+                    self._settings.gcp_credentials, connections=connections, time_left=self.deadline.left
+                )
             return self._clients["gcs"]
 
     def close(self) -> None:

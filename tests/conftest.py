@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -85,9 +85,10 @@ def s3_client(url: str) -> S3Client:
     return boto3.client("s3", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
 
 
-def s3_requests(url: str) -> S3Requests:
-    """The function's own client for that server; boto3's part of it tries once."""
-    return S3Requests(cache(lambda: s3_client(url)), environment={**_LOOPBACK, "AWS_ENDPOINT_URL_S3": url})
+def s3_requests(url: str, sleep: Callable[[float], None] = lambda _: None) -> S3Requests:
+    """The function's own client for that server, which waits for nothing."""
+    environment = {**_LOOPBACK, "AWS_ENDPOINT_URL_S3": url}
+    return S3Requests(cache(lambda: s3_client(url)), environment=environment, sleep=sleep)
 
 
 @pytest.fixture(scope="session")

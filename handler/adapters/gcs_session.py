@@ -112,7 +112,7 @@ class ResumableSession:
                     asks = False
                     continue
             asks = failure is not None
-            if not attempts.again(answer and answer.headers.get("retry-after")):
+            if not attempts.again(answer.headers.get("retry-after") if answer else None):
                 self._require_time()
                 raise failure or Unavailable(f"GCS takes no more bytes after {offset + sent}", code="DstStalled")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from handler.adapters.retry import Attempts
 from handler.adapters.s3_client import S3Requests
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import MIB, Headers, Original, Span
@@ -25,8 +26,6 @@ from handler.transfer import CheckedReader
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-RESUMES = 4
-"""Times in a row that a broken read is taken up again without a byte having come."""
 SHORT, STEP = 60.0, MIB
 """Seconds that are left, and bytes of a read then: a slow one does not go far beyond the end."""
 LOOKS = 3
@@ -77,7 +76,7 @@ class S3Source:
             that was deleted looks as if all objects had been deleted.
         with_tags: ask for tags as well (one more request for each object that has any).
         time_left: seconds until the work must be done; no read goes beyond.
-        sleep: waits that many seconds before a broken read is taken up again.
+        sleep: waits that many seconds before a broken read is taken up again; see `retry`.
     """
 
     def __init__(  # noqa: PLR0913 - all but two by keyword
@@ -141,9 +140,8 @@ class S3Source:
             body.close()
             raise
         whole = span or Span(0, original.size)
-        stream = _ResumingStream(
-            body, whole, lambda rest: self._again(key, original, rest), self._time_left, self._sleep
-        )
+        attempts = Attempts(self._time_left, self._sleep)
+        stream = _ResumingStream(body, whole, lambda rest: self._again(key, original, rest), self._time_left, attempts)
         with closing(stream):
             yield CheckedReader(stream, original, span)
 
@@ -179,6 +177,7 @@ class S3Source:
 
     def _original(self, key: str, answer: Mapping[str, Any]) -> Original:
         """Read the state out of the answer to a HEAD or to a GET of the whole object."""
+        _require_metadata(key, answer)
         etag = answer["ETag"].strip('"')
         version_id = answer.get("VersionId")
         storage_class = answer.get("StorageClass", "STANDARD")
@@ -190,14 +189,14 @@ class S3Source:
             last_modified=answer["LastModified"],
             version_id=version_id,
             headers=Headers(
-                content_type=answer.get("ContentType"),
-                content_encoding=answer.get("ContentEncoding"),
-                content_disposition=answer.get("ContentDisposition"),
-                content_language=answer.get("ContentLanguage"),
-                cache_control=answer.get("CacheControl"),
+                content_type=_header(answer, "ContentType"),
+                content_encoding=_header(answer, "ContentEncoding"),
+                content_disposition=_header(answer, "ContentDisposition"),
+                content_language=_header(answer, "ContentLanguage"),
+                cache_control=_header(answer, "CacheControl"),
             ),
-            expires=answer.get("ExpiresString"),
-            user_metadata={name: _decoded(value) for name, value in answer.get("Metadata", {}).items()},
+            expires=_header(answer, "ExpiresString"),
+            user_metadata={name: _decoded(_text(value)) for name, value in answer.get("Metadata", {}).items()},
             tags=self._tags(key, version_id) if self._with_tags and answer.get("TagCount", 1) else {},
             storage_class=storage_class,
             archived=archived and 'ongoing-request="false"' not in answer.get("Restore", ""),
@@ -285,16 +284,16 @@ class _ResumingStream:
         span: Span,
         reopen: Callable[[Span], _Body],
         time_left: Callable[[], float],
-        sleep: Callable[[float], None],
+        attempts: Attempts,
     ) -> None:
         self._body = body
         self._offset, self._stop = span
         self._reopen = reopen
         self._time_left = time_left
-        self._sleep = sleep
+        self._attempts = attempts
 
     def read(self, size: int = -1, /) -> bytes:
-        for resume in range(RESUMES + 1):
+        while True:
             left = self._time_left()
             if left <= 0:
                 raise Unavailable(f"no time is left to read on from byte {self._offset}", code="OutOfTime")
@@ -303,6 +302,7 @@ class _ResumingStream:
             try:
                 if data := self._body.read(size if size >= 0 else None):
                     self._offset += len(data)
+                    self._attempts.got_on()
                     return data
                 failure: Exception = EOFError(f"ended at byte {self._offset} of {self._stop}")
             except _failures() as error:
@@ -312,9 +312,9 @@ class _ResumingStream:
             if self._offset >= self._stop:
                 return b""
             self._body.close()
-            self._sleep(0 if resume == 0 else min(0.1 * 2**resume, 2.0))
+            if not self._attempts.again():
+                raise Unavailable(f"the body broke again and again at byte {self._offset}: {failure}") from failure
             self._body = self._reopen(Span(self._offset, self._stop))
-        raise Unavailable(f"reading broke {RESUMES + 1} times at byte {self._offset}: {failure}") from failure
 
     def close(self) -> None:
         self._body.close()
@@ -389,6 +389,38 @@ def _md5_of(etag: str, answer: Mapping[str, Any]) -> str | None:
     if not _MD5.fullmatch(etag) or not _is_plain(answer):
         return None
     return base64.b64encode(bytes.fromhex(etag)).decode()
+
+
+def _require_metadata(key: str, answer: Mapping[str, Any]) -> None:
+    """Refuse an object of whose user metadata S3 keeps some back, as they are no legal HTTP headers.
+
+    No other request returns them: SOAP, by which they were written, is gone, and the tables of S3 Metadata lag behind.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html#AmazonS3-HeadObject-response-header-MissingMeta
+    """
+    if missing := answer.get("MissingMeta", 0):
+        raise Refused(
+            f"S3 does not return {missing} of the user metadata of {key!r}, which are no legal HTTP headers; copy the "
+            "object onto itself with metadata that are",
+            code="SrcMetadataMissing",
+        )
+
+
+def _header(answer: Mapping[str, Any], field: str) -> str | None:
+    value = answer.get(field)
+    return None if value is None else _text(value)
+
+
+def _text(value: str) -> str:
+    """Decode a header's bytes, of which our client and botocore both make Latin-1, as the UTF-8 that they mostly are.
+
+    S3 returns a system header such as Content-Disposition byte for byte as it was given.
+    """
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _decoded(value: str) -> str:

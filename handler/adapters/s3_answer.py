@@ -104,8 +104,20 @@ def final_error(operation: str, response: Answer) -> ClientError | None:
     code = match[1].decode() if (match := _CODE.search(body)) else ""
     if code not in _FINAL.get(response.status, ()):
         return None
-    message = match[1].decode(errors="replace") if (match := _MESSAGE.search(body)) else ""
-    return _error(operation, response.status, code, message)
+    return _error(operation, response.status, code, _message(body))
+
+
+def transient_error(response: Answer) -> ClientError:
+    """Return what botocore would raise where the last try failed for the moment. All of the answer has been read."""
+    match = _CODE.search(response.data[:_ERROR_MAX])
+    return _error(
+        "Read", response.status, match[1].decode() if match else str(response.status), _message(response.data)
+    )
+
+
+def _message(body: bytes) -> str:
+    match = _MESSAGE.search(body[:_ERROR_MAX])
+    return match[1].decode(errors="replace") if match else ""
 
 
 def _error(operation: str, status: int, code: str, message: str) -> ClientError:

@@ -2,26 +2,30 @@
 
 boto3 takes 1 ms of a processor for each request and 0.2 s to be there at all, most of it for things that a HEAD and a
 GET of a bucket in a known region do not need. What is answered here has the shape of boto3's answers, so that either
-can stand for the other; whatever is not plainly understood is asked of boto3 anew.
+can stand for the other; whatever is not plainly understood is asked of boto3 anew. Both are tried again by `retry`,
+as all of it only reads.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import botocore
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnectedError
 
 from handler.adapters.http import Answer, Begun, Pool
 from handler.adapters.http_connection import Broken
+from handler.adapters.retry import TRANSIENT, Attempts, answered
 from handler.adapters.s3_address import address_of
-from handler.adapters.s3_answer import answer_of, final_error
+from handler.adapters.s3_answer import answer_of, final_error, transient_error
 from handler.adapters.s3_signature import Credentials, Signer
 
 if TYPE_CHECKING:
@@ -35,18 +39,17 @@ _ASKED = {
 }
 _KNOWN = {"Bucket", "Key", "VersionId", *_ASKED}
 _AGENT = "cross-cloud-replicator"
-_TIMEOUT = 20.0
-"""Seconds of silence."""
 
 
 class S3Requests:
     """As much of boto3's S3 client as `S3Source` uses; for all threads.
 
     Args:
-        boto3: makes boto3's client, when it is first needed; called again, it returns the same.
+        boto3: makes boto3's client, when it is first needed; called again, it returns the same. It tries once.
         connections: kept open at once, for each bucket.
         environment: says where S3 is. Credentials are taken from the process's own, anew for each request.
-        time_left: seconds until the work must be done; no silence is borne beyond, nor boto3 asked.
+        time_left: seconds until the work must be done; nothing is tried again beyond.
+        sleep: waits that many seconds before a request is tried again.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class S3Requests:
         connections: int = 20,
         environment: Mapping[str, str] | None = None,
         time_left: Callable[[], float] = lambda: 600.0,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.boto3 = boto3
         self._time_left = time_left
+        self._sleep = sleep
         self._connections = connections
         self._environment = dict(os.environ if environment is None else environment)
         self._signer = Signer(self._environment.get("AWS_DEFAULT_REGION", ""))
@@ -67,14 +72,14 @@ class S3Requests:
 
     def head_object(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's."""
-        if (response := self._answer(self._begin("HEAD", request), request)) is not None:
+        if (response := self._ask("HEAD", request)()) is not None:
             answer = answer_of(response, 200)
             error = final_error("HeadObject", response)
             if answer is not None:
                 return answer
             if error is not None:
                 raise error
-        return self.boto3().head_object(**request)
+        return self._by_boto3("head_object", request)
 
     def get_object(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's. The body is raw: no Content-Encoding is ever undone, and no checksum of it is verified."""
@@ -82,11 +87,11 @@ class S3Requests:
 
     def ask_object(self, **request: Any) -> Callable[[], Mapping[str, Any]]:
         """Ask as `get_object` does, and return what waits for the answer: there is time for something else before."""
-        begun = self._begin("GET", request)
-        return lambda: self._got(begun, request)
+        asked = self._ask("GET", request)
+        return lambda: self._got(asked(), request)
 
-    def _got(self, begun: Begun | None, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        if (response := self._answer(begun, request)) is not None:
+    def _got(self, response: Answer | None, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if response is not None:
             answer = answer_of(response, 206 if "Range" in request else 200)
             if answer is not None:
                 if not answer["ContentLength"]:
@@ -95,20 +100,20 @@ class S3Requests:
             error = final_error("GetObject", response)
             if error is not None:
                 raise error
-        return self.boto3().get_object(**request)
+        return self._by_boto3("get_object", request)
 
     def head_bucket(self, **request: Any) -> object:
         """See boto3's."""
-        response = self._answer(self._begin("HEAD", request), request)
+        response = self._ask("HEAD", request)()
         if response is not None:
             response.drain()
             if response.status == 200:
                 return {}
-        return self.boto3().head_bucket(**request)
+        return self._by_boto3("head_bucket", request)
 
     def get_object_tagging(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's."""
-        return self.boto3().get_object_tagging(**request)
+        return self._by_boto3("get_object_tagging", request)
 
     def close(self) -> None:
         """Close all connections but boto3's."""
@@ -116,39 +121,65 @@ class S3Requests:
             if bucket is not None:
                 bucket.pool.close()
 
-    def _begin(self, method: str, request: Mapping[str, Any]) -> Begun | None:
-        """Ask S3; None where it must be left to boto3."""
-        bucket = self._bucket(request["Bucket"])
-        if bucket is None or not request.keys() <= _KNOWN or request.get("Key") == "":
-            return None
-        credentials = _credentials()
-        if credentials is None:
-            return None
+    def _ask(self, method: str, request: Mapping[str, Any]) -> Callable[[], Answer | None]:
+        """Ask S3 at once; return what waits for the answer, trying again.
+
+        The answer is None where boto3 is to be asked. What waits for it raises Broken or ClientError where the last try
+        failed for the moment.
+        """
+        bucket, credentials = self._bucket(request["Bucket"]), _credentials()
+        if bucket is None or credentials is None or not request.keys() <= _KNOWN or request.get("Key") == "":
+            return lambda: None
+        begin = partial(self._begin, bucket, method, request)
+        try:
+            begun: Begun | Broken = begin(credentials, Attempts(self._time_left).silence())
+        except Broken as error:
+            begun = error
+        return lambda: self._answer(begun, lambda seconds: begin(_credentials() or credentials, seconds), request)
+
+    def _answer(
+        self, begun: Begun | Broken, begin: Callable[[float], Begun], request: Mapping[str, Any]
+    ) -> Answer | None:
+        """Return what S3 says to the request that has left, or to one that is begun after it."""
+        pending = [begun]
+
+        def send(silence: float) -> Answer:
+            begun = pending.pop() if pending else begin(silence)
+            if isinstance(begun, Broken):
+                raise begun
+            response = begun.answer()
+            if response.status in TRANSIENT:
+                response.data  # noqa: B018 - it keeps what it reads, and so the connection
+            return response
+
+        response = answered(send, Attempts(self._time_left, self._sleep))
+        if response.status in TRANSIENT:
+            raise transient_error(response)
+        if response.status == 301:
+            self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers
+        return response
+
+    def _begin(
+        self, bucket: _Bucket, method: str, request: Mapping[str, Any], credentials: Credentials, silence: float
+    ) -> Begun:
         target = f"{bucket.path}/{quote(request.get('Key', ''), safe='/~')}"
         if "VersionId" in request:
             target += f"?versionId={quote(request['VersionId'], safe='')}"
         asked = {name: request[field] for field, name in _ASKED.items() if field in request}
         headers = self._signer.headers(method, bucket.pool.host, target, asked, credentials)
         headers["User-Agent"] = _AGENT
-        timeout = min(_TIMEOUT, max(1.0, math.ceil(self._time_left())))
-        try:
-            return bucket.pool.begin(method, target, headers, timeout=timeout)
-        except Broken:
-            if self._time_left() <= 0:
-                raise
-            return None
+        return bucket.pool.begin(method, target, headers, timeout=silence)
 
-    def _answer(self, begun: Begun | None, request: Mapping[str, Any]) -> Answer | None:
-        """Return what S3 says; None where it must be left to boto3."""
-        try:
-            response = begun.answer() if begun else None
-        except Broken:
-            if self._time_left() <= 0:
-                raise
-            return None
-        if response is not None and response.status == 301:
-            self._buckets[request["Bucket"]] = None  # in another region, which boto3 finds and remembers
-        return response
+    def _by_boto3(self, operation: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask boto3. Its client bears `SILENCE` however little time is left, and a connection takes up to `CONNECT`."""
+        attempts = Attempts(self._time_left, self._sleep)
+        while True:
+            try:
+                answer: Mapping[str, Any] = getattr(self.boto3(), operation)(**request)
+                return answer
+            except (ClientError, HTTPClientError, NotConnectedError) as error:
+                if not _is_transient(error) or not attempts.again(_retry_after(error)):
+                    raise
 
     def _bucket(self, name: str) -> _Bucket | None:
         try:
@@ -168,6 +199,21 @@ class _Bucket:
         authorities = environment.get("AWS_CA_BUNDLE") or str(Path(botocore.__file__).with_name("cacert.pem"))
         self.path = urlsplit(address).path
         self.pool = Pool(address, connections=connections, authorities=authorities)
+
+
+def _is_transient(error: Exception) -> bool:
+    """Return True where boto3 may be asked again: no answer came, or one of a status that may pass."""
+    return not isinstance(error, ClientError) or _told(error).get("HTTPStatusCode") in TRANSIENT
+
+
+def _retry_after(error: Exception) -> str | None:
+    headers = _told(error).get("HTTPHeaders", {}) if isinstance(error, ClientError) else {}
+    value: str | None = headers.get("retry-after")
+    return value
+
+
+def _told(error: ClientError) -> Mapping[str, Any]:
+    return error.response.get("ResponseMetadata", {})
 
 
 def _credentials() -> Credentials | None:

@@ -24,7 +24,8 @@ from botocore.response import StreamingBody
 from botocore.stub import Stubber
 
 from handler.adapters import http_connection
-from handler.adapters.s3 import LOOKS, RESUMES, SHORT, S3Source, _decoded, _md5_of, _translate
+from handler.adapters.retry import LONGEST_PAUSE, TRIES
+from handler.adapters.s3 import LOOKS, SHORT, S3Source, _decoded, _md5_of, _translate
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import KIB, MIB, Original, Span
 from handler.transfer import CheckedReader, pieces
@@ -154,11 +155,11 @@ def test_the_steps_are_small_where_little_time_is_left(s3: S3Client, bucket: str
 def test_breaks_are_many_so_long_as_bytes_come(
     source: S3Source, original: Original, proxy: Proxy, slept: Slept
 ) -> None:
-    proxy.troubles.extend(Trouble(cut=20_000) for _ in range(3 * RESUMES))
+    proxy.troubles.extend(Trouble(cut=20_000) for _ in range(2 * TRIES))
     assert read(source, original) == DATA
-    assert len(proxy.gets()) == 3 * RESUMES + 1
+    assert len(proxy.gets()) == 2 * TRIES + 1
     assert sum(request.sent for request in proxy.gets()) == len(DATA)
-    assert set(slept) <= {0}, "where bytes come there is nothing to wait for"
+    assert slept == [], "where bytes come there is nothing to wait for"
 
 
 def test_a_connection_reset_loses_no_byte_and_doubles_none(source: S3Source, original: Original, proxy: Proxy) -> None:
@@ -166,17 +167,19 @@ def test_a_connection_reset_loses_no_byte_and_doubles_none(source: S3Source, ori
     assert read(source, original) == DATA
 
 
-def test_five_breaks_in_a_row_are_unavailable(source: S3Source, original: Original, proxy: Proxy, slept: Slept) -> None:
-    proxy.troubles.extend(Trouble(cut=0) for _ in range(RESUMES + 1))
+def test_as_many_breaks_in_a_row_as_there_are_tries_are_unavailable(
+    source: S3Source, original: Original, proxy: Proxy, slept: Slept
+) -> None:
+    proxy.troubles.extend(Trouble(cut=0) for _ in range(TRIES))
     with pytest.raises(Unavailable):
         read(source, original)
-    assert len(proxy.gets()) == RESUMES + 1 + 1
-    assert slept == sorted(slept), "it waits longer each time"
-    assert sum(slept) < 10
+    assert len(proxy.gets()) == TRIES
+    assert len(slept) == TRIES - 1
+    assert all(pause <= min(2**number, LONGEST_PAUSE) for number, pause in enumerate(slept))
 
 
-def test_four_breaks_in_a_row_are_not(source: S3Source, original: Original, proxy: Proxy) -> None:
-    proxy.troubles.extend(Trouble(cut=0) for _ in range(RESUMES))
+def test_one_break_less_in_a_row_is_not(source: S3Source, original: Original, proxy: Proxy) -> None:
+    proxy.troubles.extend(Trouble(cut=0) for _ in range(TRIES - 1))
     assert read(source, original) == DATA
 
 
@@ -378,7 +381,7 @@ def test_nobody_at_the_address_is_unavailable(client_of: Callable[[str], Any]) -
 def test_an_error_without_a_word_is_still_one_of_ours(
     source: S3Source, original: Original, proxy: Proxy, status: int, body: bytes
 ) -> None:
-    proxy.troubles.extend([Trouble(status=status, body=body)] * 2)  # by hand, and then by boto3
+    proxy.troubles.extend([Trouble(status=status, body=body)] * TRIES)  # what passes is tried again
     with pytest.raises(ReplicationError):
         read(source, original)
 
@@ -554,6 +557,21 @@ def test_a_multipart_upload_is_verified_by_its_parts(s3: S3Client, bucket: str) 
         data = b"".join(pieces(body, MIB))
     verified = CheckedReader(io.BytesIO(data), replace(original, part_size=5 * MIB))
     assert b"".join(pieces(verified, MIB)) == b"".join(bodies)
+
+
+def test_metadata_that_s3_keeps_back_are_not_lost_in_silence(
+    monkeypatch: pytest.MonkeyPatch, stubbed: S3Client
+) -> None:
+    body = StreamingBody(io.BytesIO(b"x"), 1)
+    said = ANSWER | {"MissingMeta": 2}
+    monkeypatch.setattr(stubbed, "head_object", lambda **_: said)
+    monkeypatch.setattr(stubbed, "get_object", lambda **_: said | {"Body": body})
+    for look in (lambda: S3Source(stubbed, "b").head("k"), lambda: S3Source(stubbed, "b").open("k").__enter__()):
+        with pytest.raises(Refused, match="does not return 2 of the user metadata of 'k'") as caught:
+            look()
+        assert caught.value.code == "SrcMetadataMissing"
+    monkeypatch.setattr(stubbed, "head_object", lambda **_: ANSWER | {"MissingMeta": 0})
+    assert S3Source(stubbed, "b").head("k") is not None
 
 
 def test_expires_is_kept_as_it_is(monkeypatch: pytest.MonkeyPatch, stubbed: S3Client) -> None:

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +22,18 @@ import pytest
 from botocore.exceptions import ClientError
 from urllib3.exceptions import HTTPError
 
+from handler.adapters import retry
 from handler.adapters import s3_client as module
 from handler.adapters.http_connection import Broken
+from handler.adapters.retry import TRIES
 from handler.adapters.s3 import S3Source, _failures
 from handler.adapters.s3_answer import _ANSWERED
 from handler.adapters.s3_client import S3Requests
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import Original, Span
+from handler.model import MIB, Original, Span
 from handler.transfer import pieces
 from tests.conftest import s3_client, s3_requests
+from tests.functional.blackhole import relay_to
 from tests.functional.scripted import HANG_UP, Scripted, answer, scripted
 
 if TYPE_CHECKING:
@@ -47,8 +51,14 @@ def server() -> Iterator[Scripted]:
 
 
 @pytest.fixture
-def client(server: Scripted) -> Iterator[S3Requests]:
-    with closing(s3_requests(f"http://127.0.0.1:{server.port}")) as client:
+def waits() -> list[float]:
+    """The pauses between tries, which are not made."""
+    return []
+
+
+@pytest.fixture
+def client(server: Scripted, waits: list[float]) -> Iterator[S3Requests]:
+    with closing(s3_requests(f"http://127.0.0.1:{server.port}", waits.append)) as client:
         yield client
         if client.boto3.cache_info().currsize:  # type: ignore[attr-defined] # tests.conftest makes it a cached one
             client.boto3().close()
@@ -56,7 +66,7 @@ def client(server: Scripted) -> Iterator[S3Requests]:
 
 @pytest.fixture
 def source(client: S3Requests) -> S3Source:
-    return S3Source(client, "b01", sleep=lambda _: None)
+    return S3Source(client, "b01", sleep=client._sleep)
 
 
 def read(source: S3Source, key: str = "k", at: Original | None = None, span: Span | None = None) -> bytes:
@@ -140,8 +150,40 @@ def test_an_answer_by_hand_is_boto3s(server: Scripted, client: S3Requests, heade
         assert told == {name: value for name, value in boto3s.items() if name in told}
         named = {name for name, _ in _ANSWERED.values()} | {"Metadata"}
         assert {*told} == {*boto3s} & named
-    by_boto3 = S3Source(boto3, "b01")
-    assert S3Source(client, "b01").head("k") == by_boto3.head("k")
+    if b"missing-meta" not in headers:
+        by_boto3 = S3Source(boto3, "b01")
+        assert S3Source(client, "b01").head("k") == by_boto3.head("k")
+
+
+NAMES = 'attachment; filename="Åse…/日本/naïve 😀.csv"'
+RAW = [
+    # as S3 sends it, as it was meant
+    (NAMES.encode(), NAMES),
+    ("naïve".encode("latin-1"), "naïve"),
+    (b"na\xefve \xff \xc3\xa9", "naïve ÿ Ã©"),
+    (b"plain", "plain"),
+    (b"\xc3\xa9\xc2\xa0", "é\xa0"),
+    (b"\xc2\x85-\xe2\x80\xa8", "\x85-\u2028"),
+]
+
+
+@pytest.mark.parametrize("by", ["us", "boto3"])
+@pytest.mark.parametrize(("raw", "meant"), RAW)
+def test_a_header_of_raw_bytes_is_utf_8_where_it_can_be_and_else_latin_1(
+    server: Scripted, client: S3Requests, by: str, raw: bytes, meant: str
+) -> None:
+    names = (b"Content-Disposition", b"Content-Language", b"Cache-Control", b"Content-Encoding", b"x-amz-meta-a")
+    headers = b"".join(b"%s: %s\r\n" % (name, raw) for name in names)
+    server.default = answer("200 OK", PLAIN + b"Content-Length: 5\r\n" + headers, b"hello")
+    source = S3Source(client if by == "us" else client.boto3(), "b01")
+    found = source.head("k")
+    with source.open("k") as body:
+        opened = body.original
+        assert body.read() == b"hello"
+    assert found is not None
+    assert found.headers == opened.headers
+    assert found.headers[1:] == (meant,) * 4
+    assert found.user_metadata == opened.user_metadata == {"a": meant}
 
 
 def test_an_expiry_of_nothing_is_none(server: Scripted, source: S3Source) -> None:
@@ -161,8 +203,6 @@ def test_an_expiry_of_nothing_is_none(server: Scripted, source: S3Source) -> Non
         b'ETag: "0"\r\nLast-Modified: yesterday\r\n',
         b'ETag: "0"\r\nLast-Modified: Sun, 22 Nov 2026 20:00:00 -0000\r\n',
         PLAIN + b"x-amz-tagging-count: many\r\n",
-        PLAIN + b"Content-Length: five\r\n",
-        PLAIN + b"Content-Length: 5\r\nContent-Length: 5\r\n",
         PLAIN + b"Content-Encoding: none\r\n",
     ],
 )
@@ -173,6 +213,16 @@ def test_an_answer_that_is_not_plainly_s3s_is_left_to_boto3(
     server.answers.extend([answer("200 OK", odd), HELLO])
     assert getattr(client, f"{method}_object")(Bucket="b01", Key="k")["ContentLength"] == 5
     assert [request.by_boto3 for request in server.requests] == [False, True]
+
+
+@pytest.mark.parametrize("odd", [b"Content-Length: five\r\n", b"Content-Length: 5\r\nContent-Length: 5\r\n"])
+@pytest.mark.parametrize(("method", "by_boto3"), [("head", True), ("get", False)])
+def test_a_length_that_is_none_is_left_to_boto3_only_where_no_body_has_it(
+    server: Scripted, client: S3Requests, odd: bytes, method: str, *, by_boto3: bool
+) -> None:
+    server.answers.extend([answer("200 OK", PLAIN + odd), HELLO])
+    assert getattr(client, f"{method}_object")(Bucket="b01", Key="k")["ContentLength"] == 5
+    assert [request.by_boto3 for request in server.requests] == [False, by_boto3]
 
 
 def test_s3_is_asked_before_the_answer_is_awaited(server: Scripted, source: S3Source) -> None:
@@ -320,9 +370,6 @@ ASKED_AGAIN = [
     ("404 Not Found", "NoSuchBucket"),
     ("404 Not Found", "SomethingElse"),
     ("412 Precondition Failed", "SomethingElse"),
-    ("429 Too Many Requests", "SlowDown"),
-    ("500 Internal Server Error", "InternalError"),
-    ("503 Service Unavailable", "SlowDown"),
     ("204 No Content", ""),
     ("206 Partial Content", ""),
 ]
@@ -337,7 +384,7 @@ ASKED_AGAIN = [
         if method == "get" or row[0][:3] not in {"403", "404"}  # a HEAD says no more than those, which are final
     ],
 )
-def test_what_another_try_may_mend_is_tried_by_boto3(
+def test_what_boto3_may_know_more_of_is_asked_of_boto3(
     server: Scripted, source: S3Source, method: str, status: str, code: str
 ) -> None:
     server.answers.append(error(status, code))
@@ -348,6 +395,102 @@ def test_what_another_try_may_mend_is_tried_by_boto3(
         assert read(source) == b"hello"
     assert [request.by_boto3 for request in server.requests] == [False, True]
     assert server.requests[0].target == server.requests[1].target.removesuffix("?x-id=GetObject")
+
+
+PASSES = [
+    ("429 Too Many Requests", "SlowDown"),
+    ("500 Internal Server Error", "InternalError"),
+    ("503 Service Unavailable", "SlowDown"),
+]
+
+
+@pytest.mark.parametrize("method", ["head", "get"])
+@pytest.mark.parametrize(("status", "code"), PASSES)
+def test_what_passes_is_tried_again_in_place(
+    server: Scripted, source: S3Source, waits: list[float], method: str, status: str, code: str
+) -> None:
+    server.answers.extend([error(status, code)] * 2)
+    server.default = HELLO
+    assert (source.head("k") is not None) if method == "head" else (read(source) == b"hello")
+    assert [request.by_boto3 for request in server.requests] == [False] * 3
+    assert len(waits) == 2
+    assert {request.connection for request in server.requests} == {1}
+
+
+@pytest.mark.parametrize("method", ["head", "get"])
+@pytest.mark.parametrize(("status", "code"), PASSES)
+def test_what_does_not_pass_is_unavailable_after_as_many_tries_as_there_are(
+    server: Scripted, source: S3Source, method: str, status: str, code: str
+) -> None:
+    server.default = error(status, code)
+    with pytest.raises(Unavailable) as caught:
+        source.head("k") if method == "head" else read(source)
+    assert caught.value.code == (f"Src{status[:3]}" if method == "head" else f"Src{code}")
+    assert [request.by_boto3 for request in server.requests] == [False] * TRIES
+
+
+def test_a_retry_after_of_s3_is_waited_for(server: Scripted, source: S3Source, waits: list[float]) -> None:
+    server.answers.append(error("503 Service Unavailable", "SlowDown").replace(b"\r\n", b"\r\nRetry-After: 5\r\n", 1))
+    server.default = HELLO
+    assert read(source) == b"hello"
+    assert 5 <= waits[0] <= 6
+
+
+@pytest.mark.parametrize("trouble", [error("503 Service Unavailable", "SlowDown"), HANG_UP])
+def test_what_only_boto3_asks_is_tried_again_by_the_same_policy(
+    server: Scripted, client: S3Requests, waits: list[float], trouble: bytes
+) -> None:
+    """Its own client tries once."""
+    tags = b"<?xml version='1.0'?><Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    server.answers.extend([trouble, trouble, answer("200 OK", b"", tags)])
+    assert client.get_object_tagging(Bucket="b01", Key="k")["TagSet"] == [{"Key": "a", "Value": "b"}]
+    assert [request.by_boto3 for request in server.requests] == [True] * 3
+    assert len(waits) == 2
+
+
+def test_what_boto3_is_denied_is_not_asked_again(server: Scripted, client: S3Requests) -> None:
+    server.default = error("403 Forbidden", "AccessDenied")
+    with pytest.raises(ClientError):
+        client.get_object_tagging(Bucket="b01", Key="k")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["head", "get"])
+def test_a_connection_that_died_in_silence_costs_one_trys_silence(
+    server: Scripted, waits: list[float], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """The kept connection is blackholed; the request succeeds by a new one, and boto3 is not asked."""
+    monkeypatch.setattr(retry, "SILENCE", 0.3)
+    monkeypatch.setattr(retry, "LEAST", 0.3)
+    server.default = HELLO
+    with relay_to(f"http://127.0.0.1:{server.port}") as relay, closing(s3_requests(relay.url, waits.append)) as client:
+        source = S3Source(client, "b01", sleep=waits.append)
+        assert source.head("k") is not None
+        relay.blackhole()
+        started = time.monotonic()
+        assert (source.head("k") is not None) if method == "head" else (read(source) == b"hello")
+        assert 0.3 <= time.monotonic() - started < 0.6
+    assert [request.by_boto3 for request in server.requests] == [False, False]
+    assert (relay.connections, len(waits)) == (2, 1)
+
+
+def test_a_connection_that_dies_in_silence_in_the_middle_of_a_body_costs_one_trys_silence(
+    s3: S3Client, s3_url: str, bucket: str, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "SILENCE", 0.3)
+    monkeypatch.setattr(retry, "LEAST", 0.3)
+    data = os.urandom(20 * MIB)
+    s3.put_object(Bucket=bucket, Key="k", Body=data)
+    with relay_to(s3_url) as relay, closing(s3_requests(relay.url, waits.append)) as client:
+        with S3Source(client, bucket, sleep=waits.append).open("k") as body:
+            found = body.read(MIB)
+            relay.blackhole()
+            started = time.monotonic()
+            while len(found) < len(data):
+                found += body.read(MIB)
+            assert 0.3 <= time.monotonic() - started < 3
+        assert found == data
+    assert (relay.connections, waits) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -406,16 +549,16 @@ BAD = [HANG_UP, b"HTTP/1.1 twohundred\r\n\r\n", b"no http at all\r\n\r\n"]
 
 
 @pytest.mark.parametrize("told", BAD)
-def test_a_new_connection_that_fails_is_left_to_boto3_at_once(server: Scripted, source: S3Source, told: bytes) -> None:
+def test_a_new_connection_that_fails_is_followed_by_another(server: Scripted, source: S3Source, told: bytes) -> None:
     server.answers.append(told)
     server.default = HELLO
     assert source.head("k") is not None
-    assert [request.by_boto3 for request in server.requests] == [False, True]
+    assert [(request.by_boto3, request.connection) for request in server.requests] == [(False, 1), (False, 2)]
 
 
 @pytest.mark.parametrize("told", BAD)
 @pytest.mark.parametrize("method", ["head", "get"])
-def test_a_kept_connection_that_fails_costs_boto3_nothing(
+def test_a_kept_connection_that_fails_costs_no_pause(
     server: Scripted, source: S3Source, method: str, told: bytes
 ) -> None:
     """As after a pause of the function's: S3 closes what is idle for some seconds."""
@@ -429,8 +572,7 @@ def test_a_kept_connection_that_fails_costs_boto3_nothing(
     assert server.requests[-1].connection == 2
 
 
-def test_nothing_is_left_to_boto3_once_time_is_over(server: Scripted, client: S3Requests) -> None:
-    """It tries several times, with twenty seconds of silence each."""
+def test_nothing_is_tried_again_once_time_is_over(server: Scripted, client: S3Requests) -> None:
     client._time_left = lambda: 0.0
     server.answers.append(HANG_UP)
     with pytest.raises(Unavailable):
@@ -438,12 +580,13 @@ def test_nothing_is_left_to_boto3_once_time_is_over(server: Scripted, client: S3
     assert [request.by_boto3 for request in server.requests] == [False]
 
 
-def test_a_kept_connection_and_a_new_one_that_fail_are_left_to_boto3(server: Scripted, source: S3Source) -> None:
+def test_a_kept_connection_and_a_new_one_that_fail_are_followed_by_another(server: Scripted, source: S3Source) -> None:
     server.default = HELLO
     server.answers.extend([HELLO, HANG_UP, HANG_UP])
     for _ in range(2):
         assert source.head("k") is not None
-    assert [request.by_boto3 for request in server.requests] == [False, False, False, True]
+    assert [request.connection for request in server.requests] == [1, 1, 2, 3]
+    assert not any(request.by_boto3 for request in server.requests)
 
 
 def test_a_bucket_in_another_region_is_boto3s_from_then_on(server: Scripted, source: S3Source) -> None:
@@ -469,8 +612,8 @@ def test_no_error_text_holds_a_credential(
     caplog.set_level("DEBUG", "urllib3")
     said = []
     failing = [row for row in ASKED_AGAIN if row[0] >= "3"]
-    for status, code in [*failing, ("403 Forbidden", "AccessDenied"), ("404 Not Found", "NoSuchKey")]:
-        server.answers.extend([error(status, code)] * 2)  # by hand, and then by boto3
+    for status, code in [*failing, *PASSES, ("403 Forbidden", "AccessDenied"), ("404 Not Found", "NoSuchKey")]:
+        server.answers.extend([error(status, code)] * TRIES)  # by hand again and again, or by boto3 once
         with pytest.raises(ReplicationError) as caught:
             read(source)
         server.answers.clear()
@@ -586,7 +729,8 @@ def test_only_whom_the_authorities_know_by_this_name_is_trusted(
     with scripted(tls) as server:
         server.default = HELLO
         url = f"https://{host}:{server.port}"
-        client = S3Requests(cache(lambda: s3_client(url)), environment={**environment, "AWS_ENDPOINT_URL_S3": url})
+        environment = {**environment, "AWS_ENDPOINT_URL_S3": url}
+        client = S3Requests(cache(lambda: s3_client(url)), environment=environment, sleep=lambda _: None)
         source = S3Source(client, "b01")
         if trusted and host == "127.0.0.1":
             assert source.head("k") is not None
