@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from handler import config, events, observe
 from handler.adapters import retry
+from handler.adapters.http import IDLE_MAX
 from handler.adapters.queue import DeadLetterQueue, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
@@ -66,6 +67,7 @@ class Service:
         self._clock = clock
         self.deadline = Deadline()
         self._clients: dict[str, Any] = {}
+        self._used: dict[str, float] = {}
         self._lock = Lock()
         self._s3 = S3Requests(
             partial(self.aws, "s3"),
@@ -100,8 +102,15 @@ class Service:
         return lambda parts: PartsQueue(self.aws("sqs"), url).send([events.part_message(part) for part in parts])
 
     def aws(self, service: str) -> Any:
-        """Return the one boto3 client of a service, made when it is first needed: most invocations need none."""
+        """Return the one boto3 client of a service, made when it is first needed: most invocations need none.
+
+        boto3 would use connections of any age, so those that idled for over `IDLE_MAX` seconds are closed.
+        """
         with self._lock:  # boto3 makes one at a time
+            now = self._clock()
+            idle, self._used[service] = now - self._used.get(service, now), now
+            if service in self._clients and not 0 <= idle <= IDLE_MAX:
+                self._clients[service].close()  # a botocore client connects anew
             if service not in self._clients:
                 import boto3  # a cold start's largest part, for rare requests
                 from botocore.config import Config

@@ -37,6 +37,7 @@ OF_THE_OBJECT = frozenset(
         "DstObjectRetained",
         "DstObjectTooLarge",
         "SrcKeyTooLong",
+        "SrcMetadataMissing",
         "SrcMetadataReserved",
         "SrcMetadataTooLarge",
         "SrcObjectArchived",

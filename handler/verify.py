@@ -28,13 +28,19 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from typing import TYPE_CHECKING
 
+import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import config
 from handler.compare import Finding, Verifier
 from handler.errors import ReplicationError
 from handler.held import FEW, PERCENT, allowance
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = config.load()
         verifier = Verifier(settings, mend=options.mend, thorough=options.thorough, allowed=options.allow_deletes)
-        with closing(verifier):
-            for finding in verifier.findings(verifier.dry.aws("s3")):
+        with closing(verifier), closing(_lister()) as s3:
+            for finding in verifier.findings(s3):
                 tally.add(finding)
                 place = f"{finding.original} -> {finding.copy}"
                 sys.stdout.write(printable(f"{finding.what:<7} {place}  {finding.why}") + "\n")
@@ -94,6 +100,11 @@ class _Tally:
         if self._found["held"]:
             return 3
         return 1 if self._found["failed"] or (self._found.total() and not mend) else 0
+
+
+def _lister() -> S3Client:
+    """Return boto3's client for listings, which tries again by itself: this program has no deadline."""
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "total_max_attempts": 6}))
 
 
 def _list(counts: Counter[str]) -> str:

@@ -134,9 +134,11 @@ _CHUNKED = Row(_SYSTEM, "Content-Encoding: aws-chunked", MAPPED, "left out: it w
 _DISPOSITION = Row(_SYSTEM, "Content-Disposition", KEPT, "`contentDisposition`")
 _LANGUAGE = Row(_SYSTEM, "Content-Language", KEPT, "`contentLanguage`")
 _CACHE = Row(_SYSTEM, "Cache-Control", KEPT, "`cacheControl`")
+_RAW = Row(_SYSTEM, "raw non-ASCII bytes in these", MAPPED, "the text that they are in UTF-8, else in Latin-1")
 _EXPIRES = Row(_SYSTEM, "Expires", MAPPED, "custom metadata `s3-expires`, as it was written")
 _METADATA = Row(_USER, "`x-amz-meta-*`", KEPT, "custom metadata of the same names")
 _ENCODED = Row(_USER, "non-ASCII, which S3 hands out RFC 2047-encoded", MAPPED, "decoded: the text as it was given")
+_RAW_METADATA = Row(_USER, "raw non-ASCII bytes", MAPPED, "the text that they are in UTF-8, else in Latin-1")
 _LOOKS = Row(_USER, "what only looks RFC 2047-encoded", KEPT, "as it is")
 _TAGGED = Row(_TAGS, "tags, by a rule with `Destination.Tags` enabled", MAPPED, "custom metadata `s3-tag-<key>`")
 _UNTAGGED = Row(_TAGS, "tags, by any other rule", LEFT, "not asked for")
@@ -198,6 +200,16 @@ def _system() -> list[Kind]:
         (_CACHE, "Cache-Control", "no-transform"),
     ]
     kinds += [Kind(name=f"{name} {value[:24]}", row=row, headers={name: value}) for row, name, value in named]
+    raw = 'attachment; filename="Åse…/日本 🗂.csv"'
+    for name, encoded, meant in [
+        ("utf-8", raw.encode(), raw),
+        ("latin-1", "inline; filename=größe".encode("latin-1"), "inline; filename=größe"),
+    ]:
+        says = {"content-disposition": encoded.decode("latin-1"), "cache-control": encoded.decode("latin-1")}
+        copy = {"content_disposition": meant, "cache_control": meant}
+        kinds += [
+            Kind(name=f"raw {name} {len(body)}", row=_RAW, body=body, says=says, copy=copy) for body in (SMALL, LARGE)
+        ]
     for moment in ("Wed, 21 Oct 2099 07:28:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "0", "never"):
         kinds.append(Kind(name=f"expires {moment}", row=_EXPIRES, says={"expires": moment}))
     return kinds
@@ -228,6 +240,12 @@ def _user() -> list[Kind]:
             metadata={"o": b("größe")},
             decoded={"o": "größe"},
             body=LARGE,
+        ),
+        Kind(
+            name="metadata raw",
+            row=_RAW_METADATA,
+            says={"x-amz-meta-o": "größe 日本".encode().decode("latin-1")},
+            decoded={"o": "größe 日本"},
         ),
         Kind(name="metadata looks encoded", row=_LOOKS, metadata={"o": "=?no charset?B?xyz?=", "p": "=?=", "q": "?="}),
     ]  # fmt: skip

@@ -105,6 +105,11 @@ REFUSALS = [
         "a metadata value over GCS's 4 KiB", "SrcMetadataTooLarge", _put(Truth(headers={"x-amz-meta-a": "v" * 4097}))
     ),
     Refusal(
+        "user metadata that S3 keeps back, as they are no legal HTTP headers (`x-amz-missing-meta`)",
+        "SrcMetadataMissing",
+        _put(Truth(headers={"x-amz-missing-meta": "1"})),
+    ),
+    Refusal(
         "user metadata of a name that copies use themselves",
         "SrcMetadataReserved",
         _put(headers={"x-amz-meta-s3-replica-etag": "x"}),

@@ -67,6 +67,39 @@ def test_everything_a_stamp_has_arrives_by_a_session_too(gcs: GcsDestination, gc
     assert (resource["metadata"], resource["storageClass"]) == ({"größe": "groß"}, "ARCHIVE")
 
 
+# --- the session begins
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_a_session_that_does_not_begin_at_once_is_begun_again(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, status: int
+) -> None:
+    wire.plan(sends("POST"), Trouble(status=status))
+    put(gcs)
+    assert wire.methods() == ["POST", "POST", "PUT", "PUT", "PUT"]
+    assert {request.query["ifGenerationMatch"] for request in wire.requests if request.method == "POST"} == {"0"}
+    assert gcs_bucket.data("k") == DATA
+
+
+def test_a_session_whose_address_is_lost_is_never_used_and_nothing_of_it_is_visible(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
+) -> None:
+    wire.plan(sends("POST"), Trouble(forget=True))
+    put(gcs)
+    assert wire.methods() == ["POST", "POST", "PUT", "PUT", "PUT"]
+    assert gcs_bucket.data("k") == DATA
+    assert gcs_bucket.resource("k")["metageneration"] == "1"
+
+
+def test_a_retry_after_of_a_chunk_is_waited_for(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, slept: Slept
+) -> None:
+    wire.plan(sends("PUT", 2), Trouble(status=429, headers={"Retry-After": "5"}))
+    put(gcs)
+    assert [5 <= pause <= 6 for pause in slept] == [True]
+    assert gcs_bucket.data("k") == DATA
+
+
 # --- a part is kept
 
 

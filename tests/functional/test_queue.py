@@ -5,15 +5,20 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 from botocore.config import Config
 
-from handler import check
+from handler import check, config
+from handler.adapters.http import IDLE_MAX
 from handler.adapters.queue import DeadLetterQueue, Delay, postpone
+from handler.adapters.retry import CONNECT, SILENCE
+from handler.app import Service
 from handler.errors import Malformed, Refused, ReplicationError, Unavailable
+from tests.functional.scripted import answer, scripted
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -149,3 +154,29 @@ def test_a_queue_has_the_url_that_sqs_gives_it(arn: str, url: str) -> None:
 
     postpone(_Client, [Delay(arn, "handle", 1)])  # type: ignore[arg-type] # all that is used of one
     assert asked == [url]
+
+
+def test_a_connection_of_boto3s_that_idled_over_a_minute_of_wall_clock_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """boto3 itself would use it: the network may have dropped it in silence while Lambda froze the function."""
+    now = [1_000_000.0]
+    rule = '[{"Source": {"Bucket": "b01"}, "Destination": {"Bucket": "file:///tmp"}}]'
+    with scripted() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.port}")
+        server.default = answer("200 OK", body=b"<?xml version='1.0'?><ListAllMyBucketsResult/>")
+        with closing(Service(config.load({"REPLICATION_RULES": rule}), clock=lambda: now[0])) as service:
+            for passes in (0, IDLE_MAX, IDLE_MAX + 1, 0, -3600, 0):
+                now[0] += passes
+                service.aws("s3").list_buckets()
+    assert [request.connection for request in server.requests] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_request_of_boto3s_is_short() -> None:
+    """S3's is tried again by `retry`, within the time that is left, and not by boto3 as well."""
+    rule = '[{"Source": {"Bucket": "b01"}, "Destination": {"Bucket": "file:///tmp"}}]'
+    with closing(Service(config.load({"REPLICATION_RULES": rule}))) as service:
+        for name, tries in (("s3", 1), ("sqs", 3)):
+            how = service.aws(name).meta.config
+            assert (how.read_timeout, how.connect_timeout) == (SILENCE, CONNECT)
+            assert how.retries["total_max_attempts"] == tries

@@ -221,7 +221,10 @@ def test_a_length_that_is_none_is_left_to_boto3_only_where_no_body_has_it(
     server: Scripted, client: S3Requests, odd: bytes, method: str, *, by_boto3: bool
 ) -> None:
     server.answers.extend([answer("200 OK", PLAIN + odd), HELLO])
-    assert getattr(client, f"{method}_object")(Bucket="b01", Key="k")["ContentLength"] == 5
+    told = getattr(client, f"{method}_object")(Bucket="b01", Key="k")
+    assert told["ContentLength"] == 5
+    if method == "get":
+        assert told["Body"].read() == b"hello"
     assert [request.by_boto3 for request in server.requests] == [False, by_boto3]
 
 
