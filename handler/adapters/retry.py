@@ -10,8 +10,8 @@ The worst case of one request, in seconds, where `L` is the time left and the se
 
 A try may be silent twice, while it connects and while it is answered, so it bears half of what is left at each, at most
 `SILENCE` and at least `LEAST`. No try begins later than `min(L, PATIENCE)` after the first. A request that needs a new
-token adds 2 * LEAST for itself. One that boto3 sends adds CONNECT + SILENCE, as its client knows no deadline. On top come
-the time in which bytes flow, which is not silence, and the time in which a host's name is looked up.
+token adds 2 * LEAST for itself. One that boto3 sends adds CONNECT + SILENCE, as its client knows no deadline. On top
+come the time in which bytes flow, which is not silence, and the time in which a host's name is looked up.
 https://cloud.google.com/storage/docs/retry-strategy
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html
 """

@@ -181,10 +181,12 @@ def test_a_session_that_does_not_get_on_is_given_up_after_so_many_tries(
     gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, slept: Slept
 ) -> None:
     """Whether GCS still says how much it has, or does not."""
-    picks: list[tuple[Picks, int]] = [(every("PUT"), 1), (lambda request: request.body != b"", TRIES)]
+    picks: list[tuple[Picks, int]] = [
+        (every("PUT"), 1),
+        (lambda request: request.method == "PUT" and request.body != b"", TRIES),
+    ]
     for picked, times in picks:
-        wire.plan(lambda request, picked=picked: request.method == "PUT" and picked(request),
-                  *[Trouble(status=503, reason="backendError")] * TRIES)  # fmt: skip
+        wire.plan(picked, *[Trouble(status=503, reason="backendError")] * TRIES)
         wire.requests.clear()
         slept.clear()
         assert fails(gcs, Unavailable).code == "Dst503"
