@@ -90,7 +90,7 @@ class ResumableSession:
         """
         attempts = Attempts(self._time_left, self._sleep)
         checksum = {"x-goog-hash": f"crc32c={crc32c}"} if crc32c else {}
-        sent, asks = 0, False
+        kept, sent, asks = 0, 0, False
         while True:
             data = b"" if asks else piece[sent:] if sent else piece
             answer, failure = self._put(data, _range(offset + sent, len(data), self._size) | checksum, attempts)
@@ -104,8 +104,9 @@ class ResumableSession:
                     raise Unavailable(f"GCS lost bytes before {offset} that it had persisted", code="DstSessionGone")
                 if persisted == len(piece) and crc32c is None:
                     return None
-                if persisted > sent:
+                if persisted > kept:
                     attempts.got_on()
+                kept = persisted
                 sent = min(persisted, len(piece) - (crc32c is not None))  # the last byte goes again with the checksum
                 if asks:  # what it costs to ask, the failed try before has paid for
                     self._require_time()

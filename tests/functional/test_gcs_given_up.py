@@ -203,6 +203,16 @@ def test_a_server_that_keeps_nothing_is_given_up_after_so_many_tries(
     assert_given_up(wire, gcs_bucket)
 
 
+def test_a_server_that_keeps_all_and_makes_no_object_of_it_is_given_up_after_so_many_tries(
+    gcs: GcsDestination, wire: Wire, slept: Slept
+) -> None:
+    whole = Trouble(status=308, headers={"Range": f"bytes=0-{SIZE - 1}"})
+    wire.plan(lambda request: request.range.endswith(f"-{SIZE - 1}/{SIZE}"), *[whole] * 3 * TRIES)
+    assert fails(gcs, Unavailable).code == "DstStalled"
+    assert len(slept) == TRIES - 1
+    wire.forgive()
+
+
 def test_no_try_is_made_and_nothing_waited_for_beyond_the_time_that_is_left(
     gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, left: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
