@@ -20,8 +20,8 @@ from handler.breaker import Circuits
 from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
 from handler.model import Change, Part
+from handler.pace import Pace
 from handler.parts import Parts
-from handler.plan import Pace
 from handler.ports import Destination, Source
 from handler.redelivery import Failed, delays, final_reason
 from handler.replicator import Replicator, Result, Work, coalesce

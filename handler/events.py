@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from handler.errors import Malformed
-from handler.model import KEY_BYTES, Change, Part
+from handler.model import KEY_BYTES, Change, Part, S3Part, Span
 
 _UNCHANGING = (
     *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "ObjectRetention:", "Replication:"),
@@ -269,13 +269,35 @@ def _part(fields: Any) -> _Item:
         part = Part(**fields)
     except TypeError as error:
         return _Fault(f"not a part of a copy: {error}")
-    kinds = {"bucket": str, "key": str, "destination": str, "name": str, "etag": str, "last_modified": str}
-    wrong = [name for name, kind in kinds.items() if not isinstance(fields[name], kind)]
-    wrong += [name for name in ("size", "index") if type(fields.get(name)) is not int or fields[name] < 0]
+    texts = ("bucket", "key", "destination", "name", "etag", "last_modified", "check", "plan")
+    wrong = [name for name in texts if not isinstance(getattr(part, name), str)]
+    wrong += [name for name in ("size", "offset") if not _is_size(getattr(part, name))]
     wrong += [] if isinstance(fields["version_id"], str | None) else ["version_id"]
+    wrong += [] if isinstance(fields.get("assumed", False), bool) else ["assumed"]
+    match fields.get("span"):
+        case [start, stop] if _is_size(start) and _is_size(stop) and start < stop:
+            part = replace(part, span=Span(start, stop))
+        case _:
+            wrong.append("span")
+    match fields.get("parts", ()):
+        case [*parts] if all(_is_s3_part(each) for each in parts):
+            part = replace(part, parts=tuple(S3Part(*each) for each in parts))
+        case _:
+            wrong.append("parts")
     if wrong:
         return _Fault(f"not a part of a copy: wrong {', '.join(wrong)}")
     return Change(bucket=part.bucket, key=part.key, event="Part", part=part)
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_s3_part(value: object) -> bool:
+    match value:
+        case [size, str()]:
+            return _is_size(size) and bool(size)
+    return False
 
 
 def _dig(value: object, *path: str) -> Any:

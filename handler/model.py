@@ -38,6 +38,14 @@ class Span(NamedTuple):
         return self.stop - self.start
 
 
+class S3Part(NamedTuple):
+    """One part of the multipart upload that made an object."""
+
+    size: int
+    checksum: str = ""
+    """Base64, by the algorithm that `transfer.composite` names; "" where S3 has not said it."""
+
+
 class Headers(NamedTuple):
     """The system metadata that S3 and GCS have in common. None where the object has none."""
 
@@ -70,8 +78,10 @@ class Original:
     """Of all the bytes: algorithm ("CRC32C", "SHA256", ...) to base64 value, as S3 stores them."""
     composites: Mapping[str, str] = field(default_factory=dict)
     """Of the checksums of a multipart upload's parts: algorithm to base64 value. Its ETag is one, as "ETAG"."""
-    part_size: int | None = None
-    """Bytes of each part but the last of a multipart upload, where the reader has asked and they are alike."""
+    parts: tuple[S3Part, ...] = ()
+    """The parts of the multipart upload, in order. Empty until `Source.parts` is asked for them."""
+    parts_assumed: bool = False
+    """True where only the first part, the last and the number are known: the others are taken to be like the first."""
     md5: str | None = None
     """Base64 of the bytes' MD5, where the ETag is one."""
 
@@ -171,7 +181,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A piece of work on a large copy: which state of which object, where to, and which part of it."""
+    """A piece of work on a large copy: which state of which object, where to, and which span of it."""
 
     bucket: str
     key: str
@@ -184,8 +194,18 @@ class Part:
     last_modified: str
     """ISO 8601."""
     size: int
-    index: int | None = None
-    """Counted from 0; None is the whole."""
+    span: Span | None = None
+    """The bytes to copy; None is the whole."""
+    check: str = ""
+    """By which of S3's checksums the copy is verified: "CRC32C of spans", "SHA256 of parts", or "" for none."""
+    plan: str = ""
+    """Names the cut into S3's parts; "" where the object is verified as a whole, or not at all."""
+    parts: tuple[S3Part, ...] = ()
+    """The parts of S3's upload that the span overlaps, for a check of parts."""
+    offset: int = 0
+    """The byte at which the first of `parts` begins."""
+    assumed: bool = False
+    """Whether the sizes of `parts` follow from the first, the last and the number of all; see `Original`."""
 
     @classmethod
     def of(cls, original: Original, rule: Rule, name: str) -> Part:
@@ -200,10 +220,6 @@ class Part:
             last_modified=original.last_modified.isoformat(),
             size=original.size,
         )
-
-    def at(self, index: int) -> Part:
-        """The same, for one part."""
-        return replace(self, index=index)
 
     @property
     def state(self) -> tuple[str, str | None, str, int]:

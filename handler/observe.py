@@ -20,7 +20,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from handler.breaker import CircuitOpen, Switched
 from handler.errors import ReplicationError
 from handler.model import Change
-from handler.reconcile import IN_PARTS, Outcome
+from handler.reconcile import IN_PARTS, Action, Outcome
 from handler.replicator import Result
 
 logger = Logger(service="replicator", level="INFO", log_uncaught_exceptions=False)
@@ -80,6 +80,7 @@ def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) ->
     failed = [result for result in results if any(not error.retryable for error in result.errors)]
     for name, unit, value in (
         ("OperationsReplicated", MetricUnit.Count, sum(bool(outcome.actions) for outcome in outcomes)),
+        ("OperationsUnverified", MetricUnit.Count, sum(_is_unverified(outcome) for outcome in outcomes)),
         ("OperationsFailedReplication", MetricUnit.Count, len(failed)),
         ("OperationsPendingReplication", MetricUnit.Count, len(pending)),
         ("BytesReplicated", MetricUnit.Bytes, sum(outcome.bytes for outcome in outcomes)),
@@ -89,6 +90,11 @@ def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) ->
     for result in results:
         if any(outcome.actions for outcome in result.outcomes) and (lag := _lag(result, now)) is not None:
             metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
+
+
+def _is_unverified(outcome: Outcome) -> bool:
+    """Return True if bytes were written that no checksum of S3's vouches for."""
+    return Action.PUT in outcome.actions and outcome.check == "none"
 
 
 def _write(lines: Iterable[Mapping[str, object]]) -> None:

@@ -1,28 +1,46 @@
-"""Objects too large for one stream: cut into parts, copied side by side into part objects, then composed.
+"""Objects too large for one stream: cut into spans and parts, copied side by side, then composed.
 
-Nothing is remembered but the parts themselves, under a staging prefix of the destination, named by the state of the
-object that they are of and by the bytes they have. So every step can be lost, repeated, or done by two at once: a part
-is put where none is, it may be as short as the time that is left asks for, whoever finds that they cover the whole
-composes them on the condition of the destination's generation, and composing consumes them. More than 32 are composed
-32 at a time first (https://cloud.google.com/storage/docs/composite-objects).
+Nothing is remembered but what is staged, under a prefix of the destination, named by the state of the object that it is
+of and by the bytes it has. So every step can be lost, repeated, or done by two at once: a part is put where none is,
+whoever finds a span whole composes it into one object, whoever finds all spans whole composes the copy on the condition
+of the destination's generation, and composing consumes what it joins.
+
+A message asks for one span. Its worker lists that span's parts and the whole spans, never the parts of other spans. It
+sends the message again only if it copied something; else the message fails, and the queue delivers it again.
+
+Requests. An instance has s seconds and moves r bytes a second. An object has n spans of at most b bytes: n is at most
+1,024, and one more for each 44 S3 parts. A span takes i = ceil(b / (0.75 * r * s)) invocations, as the last quarter of
+an invocation's time may be too short for another part. An invocation makes at most
+p = STREAMS * (1 + ceil(log2(1 + r * s / (STREAMS * SHORTEST)))) parts, as each takes half of the time that is left.
+Then the calls of the ports, and messages, are at most
+
+    n * (i * (2 heads + pages of whole spans + 1 page of parts + 2 for each of p parts + 1 message)
+         + pages of whole spans + 1 + ceil(i * p / 31) composes) + n / 31 + 10
+
+which `most_calls` computes. A checksum other than CRC32C costs a patch for each part besides. A part of over 8 MiB is
+an upload session of one request for each 8 MiB.
 
 Memory: as many pieces as streams, and what a piece takes on its way (a chunk of an upload session is 8 MiB).
 """
 
 from __future__ import annotations
 
-import bisect
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from handler.errors import Corrupt, Moved, NotFound, Unavailable
+from handler.errors import Corrupt, Moved, Unavailable
 from handler.model import ABSENT, GIB, MIB, SMALL, Generation, Original, Part, Replica, Span, Stamp
-from handler.plan import SPAN, Pace, Piece, Plan
-from handler.ports import Composer, Destination, Source
-from handler.transfer import HashedReader, merge, mergeable
+from handler.pace import SHORTEST, Pace
+from handler.plan import SPAN, Piece, Plan, cover, cut_name, shares, span_of, span_size
+from handler.ports import Composer, Source
+from handler.staging import FAN, Job, sweep
+from handler.sums import Layout, check_of_parts, is_of_parts
+from handler.transfer import MERGED, composite, mergeable, nothing_of
 
 LARGE = 128 * MIB
 """Bytes from which on an object is copied in parts."""
@@ -30,150 +48,33 @@ HUGE = GIB
 """Bytes from which on its parts are left to other invocations, where there is a queue for them."""
 STREAMS = 4
 """Into how many at least the work of one invocation is cut, where that is long enough."""
-FAN = 32
-"""Objects that one compose takes."""
-_CHECK = "s3-replica-part-check"
+RESENT = timedelta(days=1)
+"""After this time messages of spans that are still missing are taken for lost."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One large copy: from where, to where, and how it is cut."""
+def most_calls(size: int, rate: float, seconds: float) -> int:
+    """Return how many calls of the ports the copy of an object takes at most, and messages; see above.
 
-    source: Source
-    destination: Composer
-    original: Original
-    plan: Plan
-    pace: Pace = field(default_factory=Pace)
-
-    @property
-    def algorithm(self) -> str | None:
-        """The checksum by which S3 vouches for the whole and which those of the parts add up to."""
-        return mergeable(self.original)
-
-    def staged(self) -> Mapping[str, Replica]:
-        """What lies in staging for the plan, by name."""
-        return self.destination.list(self.plan.prefix)
-
-    def cover(self, staged: Mapping[str, Replica]) -> tuple[list[Piece], list[Span]]:
-        """Return the parts that follow each other from the beginning on, and the gaps between them."""
-        longest: dict[int, Piece] = {}
-        for piece in self._pieces(staged):
-            if piece.start not in longest or piece.size > longest[piece.start].size:
-                longest[piece.start] = piece
-        starts = sorted(longest)
-        chain, gaps, at = [], [], 0
-        while at < self.plan.whole.size:
-            if piece_here := longest.get(at):
-                chain.append(piece_here)
-                at += piece_here.size
-            else:
-                following = bisect.bisect(starts, at)
-                stop = starts[following] if following < len(starts) else self.plan.whole.size
-                gaps.append(Span(at, stop))
-                at = stop
-        return chain, gaps
-
-    def _pieces(self, staged: Mapping[str, Replica]) -> Iterator[Piece]:
-        """Parts; one whose checksum was not written down is none."""
-        for name, replica in staged.items():
-            start, share = self.plan.start_of(name), self._share(replica)
-            if start is not None and share is not None and replica.size:
-                yield Piece(start, replica.size, name, share, replica.crc32c)
-
-    def _share(self, replica: Replica) -> str | None:
-        """A part's share of the whole's checksum, "" where the whole has none that can be shared, None if unknown."""
-        if self.algorithm is None:
-            return ""
-        return replica.crc32c if self.algorithm == "CRC32C" else replica.stamp.metadata.get(_CHECK)
-
-    def copy(self, gap: Span, staged: Mapping[str, Replica], go_on: Callable[[], bool]) -> bool:
-        """Copy what is missing there, in parts as long as there is time for; False where there was not for all.
-
-        Raises:
-            Moved: the source is no longer in the plan's state.
-        """
-        start = gap.start
-        while start < gap.stop:
-            if not go_on():
-                return False
-            span = Span(start, min(gap.stop, start + self.pace.length()))
-            self._copy_part(span, staged.get(self.plan.part(span), Replica()))
-            start = span.stop
-        return True
-
-    def _copy_part(self, span: Span, before: Replica) -> None:
-        """Copy one part, unless another was first."""
-        name, stamp = self.plan.part(span), Stamp(storage_class=self.plan.storage_class)
-        with self.source.open(self.original.key, at=self.original, span=span) as body:
-            reader = HashedReader(body, self.algorithm)
-            try:
-                with self.pace.measured(span.size):
-                    part = self.destination.put(name, reader, stamp, expect=before.generation)
-                if self.algorithm not in {None, "CRC32C"}:
-                    checked = replace(stamp, metadata={_CHECK: reader.checksum})
-                    self.destination.patch(name, checked, expect=part.generation)
-            except Moved:
-                if not self.destination.head(name).exists:
-                    raise
-
-    def compose(self, parts: Sequence[Piece], stamp: Stamp, expect: Generation, go_on: Callable[[], bool]) -> Replica:
-        """Join what covers the whole, and verify it.
-
-        Raises:
-            Moved: the destination is at another generation, or another is just composing.
-            Corrupt: the parts are not what S3 holds; they are gone.
-            Unavailable: time ran out. What was joined remains.
-        """
-        while len(parts) > FAN:
-            parts = [self._united(parts[at : at + FAN], go_on) for at in range(0, len(parts), FAN)]
-        expected = self.original.checksums[self.algorithm] if self.algorithm else ""
-        if (checksum := self._added(parts)) != expected:
-            sweep(self.destination, self.staged())
-            raise Corrupt(
-                f"{self.plan.whole.name!r}: its parts' {self.algorithm} add up to {checksum}, S3 holds {expected}"
-            )
-        return self._join(self.plan.whole.name, parts, stamp, expect)
-
-    def _united(self, parts: Sequence[Piece], go_on: Callable[[], bool]) -> Piece:
-        """Compose up to 32 parts into one."""
-        if len(parts) == 1:
-            return parts[0]
-        if not go_on():
-            raise Unavailable(f"no time is left to join the parts of {self.plan.whole.name!r}", code="OutOfTime")
-        share, name = self._added(parts), self.plan.union(parts)
-        metadata = {_CHECK: share} if self.algorithm not in {None, "CRC32C"} else {}
-        union = self._join(name, parts, Stamp(storage_class=self.plan.storage_class, metadata=metadata), ABSENT)
-        return Piece(parts[0].start, union.size, name, share, union.crc32c)
-
-    def _added(self, parts: Sequence[Piece]) -> str:
-        return merge(self.algorithm, [(part.share, part.size) for part in parts]) if self.algorithm else ""
-
-    def _join(self, name: str, parts: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
-        known = [(part.crc32c, part.size) for part in parts if part.crc32c]
-        expected = merge("CRC32C", known) if len(known) == len(parts) else None
-        stamp = stamp.recording(expected) if expected else replace(stamp, crc32c_name="")
-        try:
-            joined = self.destination.compose(name, [part.name for part in parts], stamp, expect=expect)
-        except NotFound as error:
-            raise Moved(f"{name!r}: parts are gone, another is composing them") from error
-        if joined.crc32c and expected and joined.crc32c != expected:
-            self.destination.delete(name, expect=joined.generation)
-            raise Corrupt(f"{name!r}: composed to crc32c {joined.crc32c}, while its parts' add up to {expected}")
-        return joined
+    Args:
+        size: bytes of the object.
+        rate: bytes a second of one instance.
+        seconds: how long an invocation may work.
+    """
+    span = min(size, span_size(size, SPAN))
+    spans = -(-size // span)
+    invocations = math.ceil(span / (0.75 * rate * seconds))
+    parts = STREAMS * (1 + math.ceil(math.log2(1 + rate * seconds / (STREAMS * SHORTEST))))
+    pages = 1 + spans // 1000
+    composes = 1 + math.ceil(invocations * parts / (FAN - 1))
+    return spans * (invocations * (4 + pages + 2 * parts) + pages + composes) + spans // (FAN - 1) + 10
 
 
-def _shares(gap: Span, streams: int) -> list[Span]:
-    """Cut a span into up to so many, but into none of less than 16 MiB."""
-    count = max(1, min(streams, gap.size // (2 * SMALL)))
-    cuts = [gap.start + gap.size * at // count for at in range(count + 1)]
-    return [Span(start, stop) for start, stop in itertools.pairwise(cuts)]
+@dataclass(frozen=True)
+class Copied:
+    """A finished copy, and the check that its bytes passed: "none" where S3 keeps none that could be made."""
 
-
-def sweep(destination: Destination, staged: Mapping[str, Replica]) -> None:
-    """Remove parts that nothing needs any more; one that changed since it was listed is somebody's."""
-    for name, replica in staged.items():
-        with suppress(Moved):
-            destination.delete(name, expect=replica.generation)
+    replica: Replica
+    check: str
 
 
 class Parts:
@@ -186,6 +87,7 @@ class Parts:
         span: bytes that a message asks for.
         send: hands parts to the queue; None where there is none.
         pace: knows how much time there is, and what can be done in it.
+        now: the time of day.
     """
 
     def __init__(  # noqa: PLR0913 - all but one by keyword, with a default each
@@ -197,12 +99,14 @@ class Parts:
         span: int = SPAN,
         send: Callable[[Sequence[Part]], None] | None = None,
         pace: Pace | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._threads = threads
         self._large = large
         self._huge = huge
         self._span = span
         self._send = send
+        self._now = now
         self.pace = pace or Pace()
 
     def take(self, original: Original, *, again: bool = False) -> bool:
@@ -214,7 +118,8 @@ class Parts:
             original: the object's state.
             again: whether a delivery before this one did not finish.
         """
-        if original.size >= (self._large if mergeable(original) else self._huge):
+        adds_up = mergeable(original) or (not original.checksums and composite(original) in MERGED)
+        if original.size >= (self._large if adds_up else self._huge):
             return True
         return original.size > SMALL and not self.pace.allows(original.size, again=again)
 
@@ -222,73 +127,211 @@ class Parts:
         """Whether an earlier delivery may have copied it in parts."""
         return original.size >= min(self._large, SMALL + 1)
 
-    def job(
-        self, source: Source, destination: Composer, original: Original, work: Part, storage_class: str | None
+    def job(  # noqa: PLR0913 - the copy's two sides and its states
+        self,
+        source: Source,
+        destination: Composer,
+        original: Original,
+        work: Part,
+        storage_class: str | None,
+        *,
+        again: bool = False,
     ) -> Job:
-        """Return the copy of one state of an object, in that class."""
-        plan = Plan(work, self._span, storage_class)
-        return Job(source=source, destination=destination, original=original, plan=plan, pace=self.pace)
+        """Return the copy of one state of an object, in that class.
+
+        Raises:
+            Moved: the source is no longer in that state.
+        """
+        if work.span is None:
+            original = source.parts(original)
+        plan = Plan.of(work, original, check_of_parts(original), self._span, storage_class)
+        if original.parts_assumed and destination.head(plan.exact).exists:
+            original = source.parts(original, exact=True)
+            plan = Plan.of(work, original, check_of_parts(original), self._span, storage_class)
+        return Job(
+            source=source,
+            destination=destination,
+            original=original,
+            plan=plan,
+            pace=self.pace,
+            reach=self.pace.reach(redelivered=again),
+        )
 
     def put(
-        self, job: Job, work: Part, stamp: Stamp, *, expect: Generation, go_on: Callable[[], bool]
-    ) -> Replica | None:
+        self, job: Job, work: Part, stamp: Callable[[str], Stamp], *, expect: Generation, has_time: Callable[[], bool]
+    ) -> Copied | None:
         """Bring a copy on: copy what is missing, or hand it over; compose where all is there.
 
         Args:
             job: the copy.
-            work: says which span is this invocation's own; with the index None, it is the whole.
-            stamp: what the copy carries.
+            work: the span that is this invocation's own, or the whole.
+            stamp: what the copy carries, by the name of the check that it passed.
             expect: the destination's generation.
-            go_on: False when there is no time for another part.
+            has_time: False when there is no time for another part.
 
         Returns:
-            The replica, or None where others are to finish it.
+            The copy, or None where others are to finish it.
 
         Raises:
             Moved: as `Job.copy` and `Job.compose` do.
-            Unavailable: time ran out, and there is no queue to hand the rest over. What was copied remains.
+            Corrupt: the parts are not what S3 holds; what is wrong of them is gone.
+            Unavailable: time ran out, and nothing was copied, or there is no queue to hand the rest over. What was
+                copied remains.
         """
-        staged = job.staged()
-        parts, gaps = job.cover(staged)
-        missing = {index: holes for index in range(job.plan.count) if (holes := job.plan.within(index, gaps))}
-        if missing and work.index is None and self._send and job.original.size >= self._huge:
-            self._send([work.at(index) for index in missing])
+        chain = self._put_span(job, work, has_time) if work.span else self._put_whole(job, has_time)
+        if chain is None:
             return None
+        try:
+            return Copied(*job.compose(chain, stamp, expect, has_time, self._threads.map))
+        except Corrupt:
+            sweep(job.destination, job.destination.list(job.plan.prefix), has_time)
+            self._require_boundaries(job, work)
+            raise
 
-        mine = [(index, gap) for index in missing if work.index in {None, index} for gap in missing[index]]
-        if mine:  # few spans, as one that is a message's, are to have more streams than one each
-            mine = [(index, share) for index, gap in mine for share in _shares(gap, STREAMS // len(mine))]
-        late = self._copy(job, mine, staged, go_on)
-        if late and self._send:
-            self._send([work.at(index) for index in sorted(late)])
+    def _put_span(self, job: Job, work: Part, has_time: Callable[[], bool]) -> list[Piece] | None:
+        """Finish the span of a message; return all spans where that was the last one."""
+        span = span_of(work)
+        blocks = job.blocks()
+        if _overlap(blocks.gaps, span):
+            staged = job.of_span(work)
+            streams = STREAMS // max(1, len(staged.gaps))
+            tasks = [(work, share) for gap in staged.gaps for share in shares(gap, streams, work, shortest=2 * SMALL)]
+            pieces, late = self._copy(job, tasks, {**staged.found, **blocks.found}, has_time)
+            if pieces and (late or not has_time()) and self._send:
+                self._send([work])
+                return None
+            if late:
+                raise Unavailable(f"no time is left for the rest of {span} of {work.name!r}", code="OutOfTime")
+            job.unite(work, _all_of(span, [*staged.chain, *pieces], work.name), has_time)
+            blocks = job.blocks()
+        return None if blocks.gaps else blocks.chain
+
+    def _put_whole(self, job: Job, has_time: Callable[[], bool]) -> list[Piece] | None:
+        """Finish the whole, or hand its spans over; return the pieces where they are all there."""
+        huge = self._send is not None and job.original.size >= self._huge
+        staged = job.blocks() if huge else job.all()
+        whole, name = Span(0, job.original.size), job.plan.whole.name
+        if staged.gaps and self._send and (huge or staged.marker.exists):
+            self._hand_over(job, staged.gaps, staged.marker)
             return None
-        if late:
-            raise Unavailable(f"no time is left for {len(late)} of {job.plan.count} spans", code="OutOfTime")
-        if mine:
-            parts, gaps = job.cover(job.staged())
-        if gaps and work.index is None:
-            raise Moved(f"{work.name!r}: parts are gone, another is composing them")
-        return None if gaps else job.compose(parts, stamp, expect, go_on)
+        chain = self._united(job, staged.chain, has_time)
+        if staged.gaps:
+            pieces, late = self._copy(job, _missing(job, staged.gaps), staged.found, has_time)
+            chain += pieces
+            if late and self._send:
+                self._hand_over(job, cover(chain, whole)[1], staged.marker)
+                return None
+            if late:
+                raise Unavailable(f"no time is left for the rest of {name!r}", code="OutOfTime")
+            chain = self._united(job, _all_of(whole, chain, name), has_time)
+        if is_of_parts(job.check):
+            return job.held(Layout(job.original.parts, 0), chain, self._threads.map)
+        return chain
+
+    def _hand_over(self, job: Job, gaps: Sequence[Span], marker: Replica) -> None:
+        """Send a message for each span that has gaps, unless that was done before."""
+        sent = marker.stamp.custom_time
+        if self._send is None or (marker.exists and (sent is None or self._now() - sent < RESENT)):
+            return
+        self._send([work for work in job.plan.spans if _overlap(gaps, span_of(work))])
+        with suppress(Moved):  # another has sent them too
+            job.destination.put(
+                job.plan.marker, nothing_of(job.original), Stamp(custom_time=self._now()), expect=marker.generation
+            )
+
+    def _united(self, job: Job, chain: Sequence[Piece], has_time: Callable[[], bool]) -> list[Piece]:
+        """Compose spans that are whole, where there are more pieces than one compose takes."""
+        if len(chain) <= FAN:
+            return list(chain)
+        starts = [piece.start for piece in chain]
+        tasks: list[tuple[Part, Sequence[Piece]]] = []
+        for work in job.plan.spans:
+            span = span_of(work)
+            inside = chain[bisect_left(starts, span.start) : bisect_left(starts, span.stop)]
+            if len(inside) > 1 and sum(piece.size for piece in inside) == span.size:
+                tasks.append((work, inside))
+        consumed = {piece.name for _, inside in tasks for piece in inside}
+        blocks = self._threads.map(lambda task: job.unite(task[0], task[1], has_time), tasks)
+        return sorted([*(piece for piece in chain if piece.name not in consumed), *blocks])
 
     def _copy(
-        self, job: Job, spans: Sequence[tuple[int, Span]], staged: Mapping[str, Replica], go_on: Callable[[], bool]
-    ) -> set[int]:
-        """Copy spans side by side, and return the indexes of those that there was no time for.
+        self,
+        job: Job,
+        tasks: Sequence[tuple[Part, Span]],
+        staged: Mapping[str, Replica],
+        has_time: Callable[[], bool],
+    ) -> tuple[list[Piece], bool]:
+        """Copy gaps side by side; return what was copied, and whether there was too little time for all of it.
 
-        The first that fails ends the others. It is raised once none is under way: what went on beyond that would put
-        parts in a later invocation, when nobody looks for them.
+        The first part may begin however slow it was of late. The first failure ends the others. It is raised once none
+        is under way: what went on beyond that would put parts in a later invocation, when nobody looks for them.
         """
         failures: list[Exception] = []
+        refused: list[int] = []
+        begun: list[int] = []
+        pieces: list[Piece] = []
 
-        def copy(task: tuple[int, Span]) -> int | None:
-            index, gap = task
+        def may_begin(size: int) -> bool:
+            if failures or not has_time() or (begun and not self.pace.fits(size)):
+                refused.append(size)
+                return False
+            begun.append(size)
+            return True
+
+        def copy(lane: Sequence[tuple[Part, Span]]) -> None:
             try:
-                return None if job.copy(gap, staged, lambda: not failures and go_on()) else index
+                for work, gap in lane:
+                    pieces.extend(piece for piece in job.copy(work, gap, staged, may_begin) if piece)
             except Exception as error:  # noqa: BLE001 - raised below
                 failures.append(error)
-                return index
 
-        late = {index for index in self._threads.map(copy, spans) if index is not None}
+        lanes = self.pace.streams(len(tasks)) if tasks else 0
+        for _ in self._threads.map(copy, [tasks[lane::lanes] for lane in range(lanes)]):
+            pass
         if failures:
             raise failures[0]
-        return late
+        return pieces, bool(refused)
+
+    @staticmethod
+    def _require_boundaries(job: Job, work: Part) -> None:
+        """Make sure that S3's parts lie where they were taken to lie, before the bytes are called wrong.
+
+        Raises:
+            Moved: they do not. The next look asks for all of them.
+            Unavailable: they do not, and the spans are for the event to cut anew.
+        """
+        whole = job.plan.whole
+        exact = job.source.parts(job.original, exact=True) if whole.assumed else job.original
+        if not whole.assumed or not exact.parts or cut_name(whole.check, exact.parts) == whole.plan:
+            return
+        with suppress(Moved):  # another has found it out too
+            job.destination.put(job.plan.exact, nothing_of(job.original), Stamp(), expect=ABSENT)
+        reason = f"the parts of {job.original.key!r} at S3 are not of one size, as they were taken to be"
+        if work.span is None:
+            raise Moved(reason)
+        raise Unavailable(reason, code="SrcPartsUneven")
+
+
+def _missing(job: Job, gaps: Sequence[Span]) -> list[tuple[Part, Span]]:
+    """Return what is to be copied, span by span; few gaps are cut, so that each stream has one."""
+    tasks = [(work, hole) for work in job.plan.spans for hole in _overlap(gaps, span_of(work))]
+    streams = STREAMS // len(tasks)
+    return [(work, share) for work, hole in tasks for share in shares(hole, streams, work, shortest=2 * SMALL)]
+
+
+def _overlap(gaps: Sequence[Span], span: Span) -> list[Span]:
+    """Return what of the gaps lies in a span."""
+    cut = [Span(max(gap.start, span.start), min(gap.stop, span.stop)) for gap in gaps]
+    return [gap for gap in cut if gap.start < gap.stop]
+
+
+def _all_of(span: Span, pieces: Sequence[Piece], name: str) -> list[Piece]:
+    """Return the pieces that cover a span.
+
+    Raises:
+        Moved: they do not, as another is just putting some.
+    """
+    chain, gaps = cover(pieces, span)
+    if gaps:
+        raise Moved(f"{name!r}: another is putting the bytes {gaps[0]}")
+    return chain

@@ -1,131 +1,99 @@
-"""How a large object is cut: the same whoever asks, into parts as long as there is time for."""
+"""How a large object is cut: into spans, which are the same whoever asks, and those into parts, as time allows."""
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from handler.errors import Moved
-from handler.model import KIB, MIB, Part, Span
+from handler.model import MIB, Original, Part, S3Part, Span
+from handler.sums import Layout, Sum, can_merge, is_of_parts, most_parts
 
 STAGING = ".s3-replica-parts/"
 """Where parts lie. What no finished copy swept, an age rule of the bucket's lifecycle does."""
 SPAN = 32 * MIB
-"""Bytes that one message asks for, up to objects of 32 GiB; above, a multiple of it."""
-SHORTEST = 256 * KIB
-"""Bytes that a part has at least, but for the last of a span."""
+"""Bytes of a span, up to objects of 32 GiB; above, a multiple of it."""
 _SPANS = 1024
-"""Into how many spans an object is cut at most."""
-_SLOW, _FAIR = 256 * KIB, 4 * MIB
-"""Bytes a second taken for granted before any were measured: of one of several streams, and of a single one."""
-_REMEMBERED = 8
-"""Measurements that are remembered: two of each stream, and time enough to forget one that was an accident."""
-
-
-class Pace:
-    """How fast one stream was of late, at its slowest, and so how much there is time for.
-
-    Args:
-        left: seconds until the work must be done.
-        clock: seconds that only grow.
-        shortest: bytes of a part, however little time is left.
-    """
-
-    def __init__(
-        self,
-        left: Callable[[], float] = lambda: 600.0,
-        clock: Callable[[], float] = time.monotonic,
-        shortest: int = SHORTEST,
-    ) -> None:
-        self._left = left
-        self._clock = clock
-        self._shortest = shortest
-        self._rates: deque[float] = deque(maxlen=_REMEMBERED)
-
-    def length(self) -> int:
-        """Bytes of the next part, of several that are copied at once."""
-        return max(self._shortest, self._possible(_SLOW))
-
-    def allows(self, size: int, *, again: bool) -> bool:
-        """Whether so many bytes can go in one stream; after a delivery that failed, less is taken for granted."""
-        return size <= self._possible(_SLOW if again else _FAIR)
-
-    def _possible(self, otherwise: int) -> int:
-        """Bytes that one stream moves in half of the time that is left."""
-        rate = min(tuple(self._rates), default=otherwise)  # a copy: other threads add to it
-        return int(max(0.0, self._left()) / 2 * rate)
-
-    @contextmanager
-    def measured(self, size: int) -> Iterator[None]:
-        """Learn from what is done inside; where that fails it was no faster. A few bytes tell of the delay only.
-
-        Where another was first, nothing was done.
-        """
-        began = self._clock()
-        done = True
-        try:
-            yield
-        except Moved:
-            done = False
-            raise
-        finally:
-            if done and size >= self._shortest:
-                self._rates.append(size / max(1e-6, self._clock() - began))
+"""Into how many spans an object is cut, where S3's own parts ask for no more."""
+_PART, _BLOCK = "0/", "1/"
+"""Parts of a span, and whole spans, apart: so that the latter can be listed without the former."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one state of an object is cut: the same whoever asks.
+    """The cut of one state of an object.
+
+    Names of staged objects sort by where they begin, so that a span's parts can be listed alone.
 
     Args:
-        whole: the copy, and the state that it is of.
-        span: bytes of a span; a multiple of it where there would be more than 1,024.
-        storage_class: of all parts, as GCS composes those of one only. It may change while the state does not.
+        whole: the copy, the state that it is of, and how it is verified.
+        spans: those that are known here: all, or the one of a message.
+        storage_class: of all staged objects, as GCS composes those of one only. It may change while the state does not.
     """
 
     whole: Part
-    span: int = SPAN
+    spans: tuple[Part, ...]
     storage_class: str | None = None
+
+    @classmethod
+    def of(cls, work: Part, original: Original, check: str, span: int, storage_class: str | None) -> Plan:
+        """Return the plan of a message's span, or of all spans where the work is the whole."""
+        if work.span is not None:
+            return cls(replace(work, span=None, parts=(), offset=0), (work,), storage_class)
+        cut = cut_name(check, original.parts)
+        whole = replace(work, check=check, plan=cut, assumed=bool(cut) and original.parts_assumed)
+        size = span_size(original.size, span)
+        return cls(whole, tuple(_spans(whole, original.parts, size)), storage_class)
+
+    @property
+    def state_prefix(self) -> str:
+        """What the names of all that is staged for this state begin with, however it is cut."""
+        return state_prefix(self.whole)
 
     @cached_property
     def prefix(self) -> str:
-        """What the names of all parts of this state begin with."""
-        return f"{staging_of(self.whole.name)}{_digest(repr(self.whole.state))}/"
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes in every span but the last."""
-        return self.span * max(1, -(-self.whole.size // (self.span * _SPANS)))
+        """What the names of all that is staged by this plan begin with."""
+        return self.state_prefix + (f"{self.whole.plan}/" if self.whole.plan else "")
 
     @property
-    def count(self) -> int:
-        """How many spans there are."""
-        return -(-self.whole.size // self.size)
+    def blocks(self) -> str:
+        """The name from which on whole spans are listed, and the marker."""
+        return self.prefix + _BLOCK
 
-    def within(self, index: int, gaps: Sequence[Span]) -> list[Span]:
-        """What of the gaps lies in a span."""
-        first, last = index * self.size, (index + 1) * self.size
-        cut = [Span(max(gap.start, first), min(gap.stop, last)) for gap in gaps]
-        return [gap for gap in cut if gap.start < gap.stop]
+    @property
+    def marker(self) -> str:
+        """The name of the object that says that all spans were handed over."""
+        return f"{self.prefix}sent{self._tail}"
 
-    def part(self, span: Span) -> str:
-        """The name of the part that has these bytes: whoever puts it again, and whenever, puts the same."""
-        return f"{self.prefix}{span.start:012x}-{span.size:x}{self._tail}"
+    @property
+    def exact(self) -> str:
+        """The name of the object that says that S3's parts are not of one size."""
+        return f"{self.state_prefix}exact"
 
-    def union(self, parts: Sequence[Piece]) -> str:
-        """The name of what some parts are composed into, where there are more than 32. No part has it."""
-        return f"{self.prefix}{parts[0].start:012x}_{sum(part.size for part in parts):x}{self._tail}"
+    def parts_of(self, span: Span) -> tuple[str, str]:
+        """Return between which names the parts of a span lie."""
+        return f"{self.prefix}{_PART}{span.start:012x}", f"{self.prefix}{_PART}{span.stop:012x}"
+
+    def part(self, span: Span, of: Part) -> str:
+        """Return the name of the part that has these bytes: whoever puts it again, and whenever, puts the same."""
+        return self.block(span) if span == of.span else f"{self.prefix}{_PART}{_run(span)}{self._tail}"
+
+    def block(self, span: Span) -> str:
+        """Return the name of a whole span."""
+        return f"{self.prefix}{_BLOCK}{_run(span)}{self._tail}"
+
+    def union(self, run: Span, *, of_blocks: bool) -> str:
+        """Return the name of what some parts or blocks are composed into, where there are more than 32."""
+        return f"{self.prefix}{_BLOCK if of_blocks else _PART}{_run(run).replace('-', '_')}{self._tail}"
 
     def start_of(self, name: str) -> int | None:
-        """Where a part or a union of some begins; None where the name is neither's, or of another class."""
-        match = re.fullmatch(rf"([0-9a-f]{{12}})[-_][0-9a-f]+{self._tail}", name.removeprefix(self.prefix))
+        """Return where a part, a block or a union begins; None where the name is none's, or of another class."""
+        match = re.fullmatch(rf"[01]/([0-9a-f]{{12}})[-_][0-9a-f]+{self._tail}", name.removeprefix(self.prefix))
         return int(match[1], 16) if match else None
 
     @property
@@ -134,19 +102,123 @@ class Plan:
 
 
 class Piece(NamedTuple):
-    """A part that is staged: where it begins, and its share of the whole's checksum."""
+    """A part, block or union that is staged."""
 
     start: int
     size: int
     name: str
-    share: str
+    sums: tuple[Sum, ...] = ()
+    """Its checksums by S3's algorithm; empty where there is none, or where a union has been verified."""
     crc32c: str | None = None
-    """Of its own bytes, as the destination has it."""
+    """Of its own bytes, as the destination has it; None where the listing does not say."""
+    verified: str = ""
+    """Of a union: by which check the whole was verified, and the whole's CRC32C, before it was made."""
+
+    @property
+    def span(self) -> Span:
+        """Its bytes."""
+        return Span(self.start, self.start + self.size)
+
+
+def cover(pieces: Sequence[Piece], span: Span) -> tuple[list[Piece], list[Span]]:
+    """Return the pieces that follow each other in a span, and the gaps between them."""
+    longest: dict[int, Piece] = {}
+    for piece in pieces:
+        if piece.start not in longest or piece.size > longest[piece.start].size:
+            longest[piece.start] = piece
+    starts = sorted(longest)
+    chain: list[Piece] = []
+    gaps: list[Span] = []
+    at = span.start
+    while at < span.stop:
+        if (found := longest.get(at)) and found.span.stop <= span.stop:
+            chain.append(found)
+            at = found.span.stop
+        else:
+            following = bisect.bisect(starts, at)
+            stop = min(span.stop, starts[following] if following < len(starts) else span.stop)
+            gaps.append(Span(at, stop))
+            at = stop
+    return chain, gaps
+
+
+def layout_of(work: Part) -> Layout:
+    """Return where S3's parts lie in a span; the whole object counts as one where the check is of the whole."""
+    if is_of_parts(work.check):
+        return Layout(work.parts, work.offset)
+    return Layout((S3Part(work.size),), 0)
+
+
+def shares(gap: Span, count: int, of: Part, *, shortest: int) -> list[Span]:
+    """Cut a gap into up to so many, at S3's boundaries where these are near or the check asks for it."""
+    layout, size = layout_of(of), gap.size
+    inner = layout.within(gap)
+    count = max(1, min(count, size // shortest))
+    cuts = [gap.start + size * at // count for at in range(1, count)]
+    if is_of_parts(of.check):
+        reach = size // count // 2 if can_merge(of.check) else size
+        cuts = [_snapped(cut, inner, reach, gap.start) for cut in cuts]
+    bounds = sorted({gap.start, *cuts, gap.stop})
+    return [Span(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+
+def _snapped(cut: int, bounds: Sequence[int], reach: int, otherwise: int) -> int:
+    """Return the boundary nearest to a cut, or the cut itself where none is within reach."""
+    near = min(bounds, key=lambda bound: abs(bound - cut), default=otherwise)
+    return near if abs(near - cut) <= reach else cut
+
+
+def _spans(whole: Part, parts: Sequence[S3Part], size: int) -> Iterator[Part]:
+    """Yield all spans. One has whole S3 parts, unless the checks of its fragments can be merged."""
+    if not is_of_parts(whole.check):
+        for start in range(0, whole.size, size):
+            yield replace(whole, span=Span(start, min(whole.size, start + size)))
+        return
+    most, taken = most_parts(whole.check), list[S3Part]()
+    start = stop = offset = 0
+    for part in parts:
+        taken.append(part)
+        stop += part.size
+        while can_merge(whole.check) and stop - start >= 2 * size:  # an S3 part that is longer than a span
+            yield replace(whole, span=Span(start, start + size), parts=tuple(taken), offset=offset)
+            start += size
+            taken, offset = [part], stop - part.size
+        if stop - start >= size or len(taken) >= most or stop == whole.size:
+            yield replace(whole, span=Span(start, stop), parts=tuple(taken), offset=offset)
+            taken, start, offset = [], stop, stop
+
+
+def state_prefix(whole: Part) -> str:
+    """Return what the names of all that is staged for a state begin with."""
+    return f"{staging_of(whole.name)}{_digest(repr(whole.state))}/"
 
 
 def staging_of(name: str) -> str:
     """Return what the names of all parts for a copy begin with, of whatever state."""
     return f"{STAGING}{_digest(name)}/"
+
+
+def span_size(size: int, span: int) -> int:
+    """Return the bytes of each span of an object: a multiple of `span`, by which spans are at most 1,024."""
+    return span * max(1, -(-size // (span * _SPANS)))
+
+
+def span_of(work: Part) -> Span:
+    """Return the span that a piece of work is of."""
+    if work.span is None:
+        raise AssertionError("the whole of a copy is no span of it")
+    return work.span
+
+
+def cut_name(check: str, parts: Sequence[S3Part]) -> str:
+    """Return a name of the cut into S3's parts, "" where the check is not of these."""
+    if not is_of_parts(check):
+        return ""
+    return _digest(repr([check, [tuple(part) for part in parts]]))
+
+
+def _run(span: Span) -> str:
+    return f"{span.start:012x}-{span.size:x}"
 
 
 def _digest(text: str) -> str:

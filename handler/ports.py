@@ -43,6 +43,17 @@ class Source(Protocol):
             Moved: there is no such object in that state.
         """
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        """Return `original` with the parts of its multipart upload, or as it is where they cannot be learnt.
+
+        Args:
+            original: a state whose only checksums are of parts.
+            exact: ask for the boundary of every part, however many requests that takes; nothing is assumed then.
+
+        Raises:
+            Moved: there is no such object in that state.
+        """
+
 
 class Destination(Protocol):
     """One place that is written to. Every change is conditional, atomic, and durable once it returns."""
@@ -106,5 +117,13 @@ class Composer(Destination, Protocol):
             NotFound: a part does not exist.
         """
 
-    def list(self, prefix: str) -> Mapping[str, Replica]:
-        """Return all objects whose names begin with `prefix`, by name, as they are now."""
+    def list(self, prefix: str, *, start: str = "", stop: str = "") -> Mapping[str, Replica]:
+        """Return the objects whose names begin with `prefix`, by name, as they are now.
+
+        A listing may lack checksums, as one of a bucket with a customer-managed key does; `head` has them.
+
+        Args:
+            prefix: what the names begin with.
+            start: return only names from this one on.
+            stop: return only names before this one; "" for no end.
+        """

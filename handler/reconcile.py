@@ -10,9 +10,10 @@ from enum import StrEnum
 from handler import mapping
 from handler.errors import Moved, Refused, Unavailable
 from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
-from handler.parts import Parts, sweep
-from handler.plan import STAGING, Plan, staging_of
+from handler.parts import Parts
+from handler.plan import STAGING, staging_of, state_prefix
 from handler.ports import Announced, Announcer, Composer, Destination, Reader, Source
+from handler.staging import leftovers, sweep
 from handler.transfer import check_of
 
 DRY_RUN = "dry run: would "
@@ -170,8 +171,6 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         loop.try_absent(announced)
     for _ in range(TURNS):
         if not go_on():
-            if loop.is_left_to_others():
-                return loop.outcome()
             raise Unavailable(f"no time is left to make {key!r} equal", code="OutOfTime")
         if loop.turn():
             return loop.outcome()
@@ -198,6 +197,8 @@ class _Loop:
         self.lost = False
         self.patched: Replica | None = None
         """What this loop's own patch left; a store may normalise what it is given."""
+        self.staged: Mapping[str, Replica] | None = None
+        """What was listed of staged parts, once nothing else was left to do."""
 
     def try_absent(self, announced: int | None) -> None:
         """Put the object where nothing is, found by one GET; leave everything else to the turns."""
@@ -236,7 +237,6 @@ class _Loop:
                 self.lost = False
                 if not self._try_at_once(self.replica):
                     return False
-        staged = self._staged()
         self.original = self.route.source.head(self.key)
         self.decision = self._decide(self.original, self.replica)
         if self.decision.action is Action.PATCH and self._is_normalised(self.replica, self.decision.stamp):
@@ -245,10 +245,8 @@ class _Loop:
             self.decision = _only_said(self.decision)
             return True
         if self.decision.action is Action.NOTHING:
-            if self._may_have_left_parts():
-                return False
-            sweep(self.route.destination, self._unneeded(staged))
-            return True
+            return self._is_swept()
+        self.staged = None
         try:
             self.replica = self._act(self.decision, self.original, self.replica)
         except Moved:
@@ -260,26 +258,31 @@ class _Loop:
         is_own = self.patched is not None and self.patched.generation == replica.generation
         return is_own and mapping.provenance(replica.stamp.metadata) == mapping.provenance(stamp.metadata)
 
-    def _may_have_left_parts(self) -> bool:
-        """Whether an earlier delivery may have left staged parts: then they are listed, and all is looked at again."""
-        parts = self.route.parts
-        if self.in_parts or not self.again or not parts or (self.original and not parts.may_have_taken(self.original)):
-            return False
-        self.in_parts, self.replica = True, None
+    def _is_swept(self) -> bool:
+        """Remove staged parts that nothing needs. Return False where both sides are to be looked at once more before.
+
+        Parts are listed, then the source is looked at, then they are removed. So they are of the state that the look
+        found, which needs none, or of an older one.
+        """
+        if self.staged is None:
+            self.staged = self._listed()
+            if self.staged:
+                self.replica = None
+                return False
+        sweep(self.route.destination, self._unneeded(self.staged), self.go_on)
         return True
 
     def _is_handed_over(self) -> bool:
-        """Whether others go on; a part's worker looks once more, for they may have finished while it copied."""
+        """Return True if others go on with the copy, and this part's message is done with.
+
+        Raises:
+            Unavailable: they go on, and the event is kept until it finds the copy equal.
+        """
         if Action.HAND_OVER not in self.actions:
             return False
         if self.part is None:
             raise Unavailable(f"{self.key!r} is being copied in parts", code=IN_PARTS)
-        self.replica = None
-        return self.actions.count(Action.HAND_OVER) > 1
-
-    def is_left_to_others(self) -> bool:
-        """Whether this was a part's work and its rest is on the queue anew, so that its message is done with."""
-        return self.part is not None and Action.HAND_OVER in self.actions
+        return True
 
     def _decide(self, original: Original | None, replica: Replica) -> Decision:
         if self.part is not None and (original is None or not self.part.is_of(original)):
@@ -287,22 +290,26 @@ class _Loop:
         rules, is_shared = self.route.rules, self.route.is_name_shared
         return decide(self.key, original, replica, rules, is_name_shared=is_shared)
 
-    def _staged(self) -> Mapping[str, Replica]:
-        """List the parts that are staged for this name, if there may be any, before the source is looked at."""
-        destination = self.route.destination
-        if not self.in_parts or not self.route.parts or not isinstance(destination, Composer):
+    def _listed(self) -> Mapping[str, Replica]:
+        """List what is staged for this name, if there may be anything; a part's worker whose state is over, its own."""
+        destination, parts = self.route.destination, self.route.parts
+        if not parts or not isinstance(destination, Composer):
             return {}
+        earlier = self.again and (self.original is None or parts.may_have_taken(self.original))
+        if not (self.in_parts or earlier):
+            return {}
+        if self.part is not None and not (self.original and self.part.is_of(self.original)):
+            return leftovers(destination, self.part)
         return destination.list(staging_of(self.name))
 
     def _unneeded(self, staged: Mapping[str, Replica]) -> Mapping[str, Replica]:
         """Of the staged parts, those to sweep once nothing is left to do.
 
-        Being listed before that look at the source, they are of the state it found, which needs none, or of older ones.
-        Only a part's worker whose own state is over may see a newer one's.
+        Only a part's worker whose own state is over may see parts of a newer one.
         """
-        if self.part is None or not self.route.parts or (self.original and self.part.is_of(self.original)):
+        if self.part is None or (self.original and self.part.is_of(self.original)):
             return staged
-        prefix = Plan(self.part).prefix
+        prefix = state_prefix(self.part)
         return {name: replica for name, replica in staged.items() if name.startswith(prefix)}
 
     def _act(self, decision: Decision, original: Original | None, replica: Replica) -> Replica:
@@ -334,13 +341,19 @@ class _Loop:
     ) -> Replica:
         self.in_parts = True
         work = self.part or Part.of(original, decision.rule, self.name)
-        job = parts.job(self.route.source, destination, original, work, decision.stamp.storage_class)
-        self.check = f"{job.algorithm} of spans" if job.algorithm else "none"
-        stamp = mapping.recorded(mapping.with_check(decision.stamp, self.check))
-        replica = parts.put(job, work, stamp, expect=expect, go_on=self.go_on)
-        self.actions.append(Action.PUT if replica else Action.HAND_OVER)
-        self.bytes += original.size if replica else 0
-        return replica or Replica()
+        job = parts.job(self.route.source, destination, original, work, decision.stamp.storage_class, again=self.again)
+
+        def stamp(check: str) -> Stamp:
+            return mapping.recorded(mapping.with_check(decision.stamp, check))
+
+        copied = parts.put(job, work, stamp, expect=expect, has_time=self.go_on)
+        if copied is None:
+            self.actions.append(Action.HAND_OVER)
+            return Replica()
+        self.actions.append(Action.PUT)
+        self.check = copied.check
+        self.bytes += original.size
+        return copied.replica
 
     def _put(self, body: Reader, stamp: Stamp, expect: Generation, announced: Announced | None = None) -> Replica:
         check = check_of(body.original)

@@ -68,6 +68,10 @@ class ThrottledSource:
         """Return the current state of `key`."""
         return self._source.head(key)
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        """Return the original with the parts of its upload."""
+        return self._source.parts(original, exact=exact)
+
     @contextmanager
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[Reader]:
         """Read `key`."""

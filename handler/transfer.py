@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Protocol
 
 import google_crc32c
@@ -86,24 +87,48 @@ def merge(algorithm: str, spans: Sequence[tuple[str, int]]) -> str:
     return base64.b64encode(whole.to_bytes(width, "big")).decode()
 
 
+COMPOSITES = ("CRC32C", "CRC32", "CRC64NVME", "SHA256", "SHA1", "SHA512", "MD5", "ETAG")
+"""Checksums of parts' checksums, the cheapest to verify first. "ETAG" is made of MD5s."""
+
+
+def composite(original: Original) -> str | None:
+    """Return the checksum of its parts' checksums by which an object is verified, None where S3 keeps none."""
+    return next((name for name in COMPOSITES if name in original.composites), None)
+
+
+def composite_of(algorithm: str, values: Iterable[str]) -> str:
+    """Return the base64 checksum of parts' base64 checksums, as S3 makes it."""
+    whole = _make(algorithm)
+    for value in values:
+        whole.update(base64.b64decode(value))
+    return base64.b64encode(whole.digest()).decode()
+
+
 class HashedReader:
     """A reader that computes the checksum of what it hands out.
 
     Args:
         body: what is read.
-        algorithm: one of `MERGED`; None for none.
+        algorithm: one of S3's, or "ETAG"; "" for none.
+        expected: what the checksum of all bytes must be, in base64; "" where that is not known. The verdict comes
+            before the last bytes are handed out.
     """
 
-    def __init__(self, body: Reader, algorithm: str | None) -> None:
+    def __init__(self, body: Reader, algorithm: str, expected: str = "") -> None:
         self.original, self.size = body.original, body.size
         self._body = body
-        self._hash = _merged(algorithm) if algorithm else None
+        self._left = body.size
+        self._hash = _make(algorithm) if algorithm else None
+        self._check = Check(algorithm, self._hash, expected) if self._hash and expected else None
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes; see `Reader`."""
         data = self._body.read(size)
+        self._left -= len(data)
         if self._hash:
             self._hash.update(data)
+        if self._check and not self._left and data:
+            self._check.verify(self.original.key)
         return data
 
     @property
@@ -142,11 +167,16 @@ def check_of(original: Original) -> Check | None:
             return Check(name, make(), original.checksums[name])
     if original.md5 is not None:
         return Check("MD5 ETag", _md5(), original.md5)
-    if original.part_size:
-        for name, make in (*_HASHES.items(), ("ETAG", _md5)):
-            if name in original.composites:
-                return Check(f"{name} of parts", _OfParts(make, original.part_size), original.composites[name])
+    if original.parts and (made_of := composite(original)):
+        sizes = [part.size for part in original.parts]
+        hash_ = _OfParts(partial(_make, made_of), sizes)
+        return Check(f"{made_of} of parts", hash_, original.composites[made_of])
     return None
+
+
+def nothing_of(original: Original) -> CheckedReader:
+    """Return a reader of no bytes, for an object that only marks something."""
+    return CheckedReader(io.BytesIO(), replace(original, size=0, checksums={}, composites={}, md5=None, parts=()))
 
 
 def pieces(body: Reader, size: int) -> Iterator[bytes]:
@@ -201,20 +231,20 @@ class _Crc:
 
 
 class _OfParts:
-    """The checksum of the concatenated checksums of parts of one size."""
+    """The checksum of the concatenated checksums of parts of these sizes."""
 
-    def __init__(self, make: Callable[[], Hash], part_size: int) -> None:
+    def __init__(self, make: Callable[[], Hash], sizes: Sequence[int]) -> None:
         self._make = make
-        self._part_size = part_size
+        self._sizes = iter(sizes)
         self._whole = make()
         self._part = make()
-        self._room = part_size
+        self._room = next(self._sizes)
 
     def update(self, data: bytes, /) -> None:
         while data:
             if self._room == 0:
                 self._whole.update(self._part.digest())
-                self._part, self._room = self._make(), self._part_size
+                self._part, self._room = self._make(), next(self._sizes)
             taken, data = data[: self._room], data[self._room :]
             self._part.update(taken)
             self._room -= len(taken)
@@ -230,6 +260,13 @@ def _md5() -> Hash:
 
 def _sha1() -> Hash:
     return hashlib.sha1(usedforsecurity=False)
+
+
+def _make(algorithm: str) -> Hash:
+    """Begin a checksum by its name."""
+    if algorithm in MERGED:
+        return _merged(algorithm)
+    return _md5() if algorithm == "ETAG" else _HASHES[algorithm]()
 
 
 def _merged(algorithm: str) -> Hash:

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 import google_crc32c
 
 from handler.errors import Moved, NotFound, Refused, Unavailable
-from handler.model import KIB, Generation, Headers, Original, Replica, Span, Stamp
+from handler.model import KIB, Generation, Headers, Original, Replica, S3Part, Span, Stamp
+from handler.pace import Pace
 from handler.ports import Composer, Destination, Reader, Source
-from handler.transfer import CheckedReader, pieces
+from handler.transfer import CheckedReader, composite_of, pieces
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,6 +33,11 @@ def md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
+def checksum(algorithm: str, data: bytes) -> str:
+    """Base64, by any of S3's algorithms; "ETAG" is made of MD5s."""
+    return composite_of(algorithm, [base64.b64encode(data).decode()])
+
+
 def original_of(data: bytes, key: str = "key", **fields: object) -> Original:
     """Describe an object of these bytes as S3 would, a plain one in an unversioned bucket."""
     plain = Original(
@@ -42,6 +48,20 @@ def original_of(data: bytes, key: str = "key", **fields: object) -> Original:
         md5=md5(data),
     )
     return replace(plain, **fields)  # type: ignore[arg-type] # a test names what it changes
+
+
+class EvenPace(Pace):
+    """Cuts parts of one length, as many as there are turns for, however fast they were."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(shortest=1)
+        self._length = length
+
+    def length(self, most: int) -> int:
+        return min(most, self._length)
+
+    def fits(self, size: int) -> bool:
+        return True
 
 
 # --- readers
@@ -119,6 +139,11 @@ class MemorySource:
         self.versioned = versioned
         self.requests: Counter[str] = Counter()
         self._states: dict[str, list[_State | None]] = {}
+        self._parts: dict[str, tuple[tuple[S3Part, ...], bool]] = {}
+        self.read = 0
+        """Bytes that were asked for."""
+        self.flips: list[int] = []
+        """Bytes of objects that arrive wrong the next time that they are read, by their offsets."""
         self._moments = 0
         self._lock = threading.Lock()
 
@@ -162,14 +187,48 @@ class MemorySource:
         state = self._current(key)
         return state.original if state else None
 
+    def put_parts(self, key: str, parts: Sequence[bytes], algorithm: str, *, known: bool = True) -> Original:
+        """Upload in parts, of which S3 keeps checksums of that algorithm, or MD5s only ("ETAG").
+
+        Args:
+            known: S3 tells the size and checksum of each part; else the first and the last one's size only.
+        """
+        values = [checksum(algorithm, part) for part in parts]
+        original = self.put(
+            key,
+            b"".join(parts),
+            md5=None,
+            etag=f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}",
+            composites={algorithm: composite_of(algorithm, values)},
+        )
+        told = values if known else [""] * len(parts)
+        self._parts[original.etag] = tuple(map(S3Part, map(len, parts), told)), known
+        return original
+
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        parts, known = self._parts.get(original.etag, ((), True))
+        self.requests["PARTS"] += 1 if known or not exact else len(parts)
+        first = parts[0].size if parts else 0
+        if known or exact or len(parts) <= 3 or first * (len(parts) - 1) + parts[-1].size != original.size:
+            return replace(original, parts=parts)
+        alike = (*[S3Part(first)] * (len(parts) - 1), parts[-1])
+        return replace(original, parts=alike, parts_assumed=True)
+
     @contextmanager
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[CheckedReader]:
         self.requests["GET"] += 1
         state = self._current(key) if at is None or at.version_id is None else self._version(key, at.version_id)
         if state is None or (at is not None and not at.same_state(state.original)):
             raise Moved(f"{key!r} is no longer in that state")
-        data = state.data if span is None else state.data[span.start : span.stop]
-        yield CheckedReader(io.BytesIO(data), at or state.original, span)
+        whole = span or Span(0, len(state.data))
+        self.read += whole.size
+        data = bytearray(state.data[whole.start : whole.stop])
+        for byte in [byte for byte in self.flips if whole.start <= byte < whole.stop]:
+            self.flips.remove(byte)
+            data[byte - whole.start] ^= 1
+        original = at or state.original
+        original = self.parts(original) if span is None and original.composites else original
+        yield CheckedReader(io.BytesIO(bytes(data)), original, span)
 
     def _current(self, key: str) -> _State | None:
         with self._lock:
@@ -200,9 +259,16 @@ class _Object:
 
 
 class MemoryDestination:
-    """One bucket in memory; see `Composer`. Its generations never repeat."""
+    """One bucket in memory; see `Composer`. Its generations never repeat.
 
-    def __init__(self) -> None:
+    Args:
+        cmek: behave as a bucket with a customer-managed key: its listings carry no checksums.
+    """
+
+    def __init__(self, *, cmek: bool = False) -> None:
+        self._cmek = cmek
+        self.lists: list[int] = []
+        """How many objects each listing had."""
         self._objects: dict[str, _Object] = {}
         self._generations = 0
         self._lock = threading.Lock()
@@ -246,9 +312,15 @@ class MemoryDestination:
             self._objects[key] = _Object(without_md5, self._objects[key].data)
             return without_md5
 
-    def list(self, prefix: str) -> Mapping[str, Replica]:
+    def list(self, prefix: str, *, start: str = "", stop: str = "") -> Mapping[str, Replica]:
         with self._lock:
-            return {key: stored.replica for key, stored in self._objects.items() if key.startswith(prefix)}
+            found = {
+                key: replace(stored.replica, crc32c=None, md5=None) if self._cmek else stored.replica
+                for key, stored in sorted(self._objects.items())
+                if key.startswith(prefix) and key >= start and (not stop or key < stop)
+            }
+            self.lists.append(len(found))
+            return found
 
     def foreign(self, key: str, data: bytes) -> Replica:
         """Put an object as another tool would: without provenance, and asking nobody."""
@@ -381,6 +453,10 @@ class _FaultySource:
         with self._faults.around("source.open"):
             return self._opened(key, at, span)
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        with self._faults.around("source.parts"):
+            return self._source.parts(original, exact=exact)
+
     @contextmanager
     def _opened(self, key: str, at: Original | None, span: Span | None) -> Iterator[Reader]:
         with self._source.open(key, at=at, span=span) as body:
@@ -418,6 +494,6 @@ class _FaultyComposer(_FaultyDestination):
         with self._faults.around("destination.compose"):
             return self._composer.compose(key, parts, stamp, expect=expect)
 
-    def list(self, prefix: str) -> Mapping[str, Replica]:
+    def list(self, prefix: str, *, start: str = "", stop: str = "") -> Mapping[str, Replica]:
         with self._faults.around("destination.list"):
-            return self._composer.list(prefix)
+            return self._composer.list(prefix, start=start, stop=stop)

@@ -152,13 +152,21 @@ class GcsDestination:
             at = f"{self._at(key)}/compose?{_held(expect)}"
             return replica_of(self._call(what, "POST", at, order))
 
-    def list(self, prefix: str) -> dict[str, Replica]:
-        """Return all objects whose names begin with `prefix`; one request for each 1,000; see `Composer`."""
-        return dict(self.scan(prefix))
+    def list(self, prefix: str, *, start: str = "", stop: str = "") -> dict[str, Replica]:
+        """Return the objects whose names begin with `prefix`; one request for each 1,000; see `Composer`."""
+        return dict(self.scan(prefix, start=start, stop=stop))
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, Replica]]:
-        """Yield all objects whose names begin with `prefix`, in the order of their names' UTF-8; a page is held."""
+    def scan(self, prefix: str, *, start: str = "", stop: str = "") -> Iterator[tuple[str, Replica]]:
+        """Yield the objects whose names begin with `prefix`, in the order of their names' UTF-8; a page is held.
+
+        Args:
+            prefix: what the names begin with.
+            start: yield only names from this one on.
+            stop: yield only names before this one; "" for no end.
+        """
         at = f"{self._objects}?prefix={quote(prefix, safe='')}&fields=nextPageToken,items({LISTED})"
+        for name, value in (("startOffset", start), ("endOffset", stop)):
+            at += f"&{name}={quote(value, safe='')}" if value else ""
         what, more = f"list {prefix!r} in {self._objects}", ""
         while True:
             with translated(what):

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import replace
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from functools import partial
@@ -19,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from handler.adapters.retry import Attempts
 from handler.adapters.s3_client import S3Requests
+from handler.adapters.s3_parts import UploadParts, version
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.model import MIB, Headers, Original, Span
 from handler.transfer import CheckedReader
@@ -99,6 +99,7 @@ class S3Source:
         self._with_tags = with_tags
         self._sleep = sleep
         self._bucket_seen = threading.Event()
+        self._parts = UploadParts(self._called)
 
     def head(self, key: str) -> Original | None:
         """Return the current state of `key`, None where there is none; see `Source`."""
@@ -122,6 +123,18 @@ class S3Source:
             raise self._translate(error, f"HEAD {key!r}") from error
         return self._original(key, answer)
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        """Return `original` with the parts of its multipart upload; see `Source` and `UploadParts`."""
+        return self._parts.of(original, exact=exact)
+
+    def _called(self, what: str, method: str, **request: Any) -> Mapping[str, Any]:
+        """Call a method of the client by its name."""
+        try:
+            answer: Mapping[str, Any] = getattr(self._client, method)(**self._where, **request)
+        except _failures() as error:
+            raise self._translate(error, what) from error
+        return answer
+
     def open(
         self, key: str, *, at: Original | None = None, span: Span | None = None
     ) -> AbstractContextManager[CheckedReader]:
@@ -143,7 +156,15 @@ class S3Source:
         attempts = Attempts(self._time_left, self._sleep)
         stream = _ResumingStream(body, whole, lambda rest: self._again(key, original, rest), self._time_left, attempts)
         with closing(stream):
-            yield CheckedReader(stream, original, span)
+            try:
+                yield CheckedReader(stream, original, span)
+            except Corrupt as error:
+                if not original.parts_assumed:
+                    raise
+                exact = self.parts(original, exact=True)
+                if not exact.parts or exact.parts == original.parts:
+                    raise
+                raise Moved(f"{key!r}: its parts are not of one size, as they were taken to be") from error
 
     def _again(self, key: str, original: Original, rest: Span) -> _Body:
         body: _Body = self._answered(key, self._ask(key, original, rest))["Body"]
@@ -156,13 +177,13 @@ class S3Source:
         now = self._original(key, answer)
         if at is not None and not at.same_state(now):
             raise Moved(f"{key!r} is another state by now")
-        return self._with_part_size(at or now) if span is None else now
+        return self.parts(at or now) if span is None else now
 
     def _ask(self, key: str, at: Original | None, span: Span | None) -> Callable[[], Mapping[str, Any]]:
         """Send a GET, and return what waits for the answer."""
         request: dict[str, Any] = {**self._where, "Key": key, "ChecksumMode": "ENABLED"}
         if at is not None:
-            request |= {"IfMatch": f'"{at.etag}"', **_version(at)}
+            request |= {"IfMatch": f'"{at.etag}"', **version(at)}
         if span is not None:
             request["Range"] = f"bytes={span.start}-{span.stop - 1}"
         if isinstance(self._client, S3Requests):
@@ -212,30 +233,6 @@ class S3Source:
         except _failures() as error:
             raise self._translate(error, f"tags of {key!r}") from error
         return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
-
-    def _with_part_size(self, original: Original) -> Original:
-        """Ask for the sizes of the first and the last part, where only those make the object's bytes verifiable.
-
-        Parts need not be of one size. They are taken to be where their number, the first and the last bear it out.
-        """
-        if original.checksums or original.md5 or not original.composites:
-            return original
-        size, count = self._part(original, 1)
-        last = original.size - (count - 1) * size
-        even = 0 < last <= size and count == int(original.etag.rpartition("-")[2] or 0)
-        if even and (count == 1 or self._part(original, count) == (last, count)):
-            return replace(original, part_size=size)
-        return original
-
-    def _part(self, original: Original, number: int) -> tuple[int, int]:
-        """The size of one part, and how many there are; 0 of each where that is no longer to be learnt."""
-        try:
-            part = self._client.head_object(**self._where, Key=original.key, PartNumber=number, **_version(original))
-        except _failures() as error:
-            raise self._translate(error, f"HEAD part {number} of {original.key!r}") from error
-        if part["ETag"].strip('"') != original.etag:
-            return 0, 0
-        return part["ContentLength"], part.get("PartsCount", 0)
 
     def _require_bucket(self) -> None:
         """Make sure, once, that a 404 is the key's and not the bucket's: HEAD does not say, and deletes hang on it."""
@@ -351,11 +348,6 @@ def _is_mismatch(error: Exception) -> bool:
 
 def _status(error: ClientError) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-
-
-def _version(original: Original) -> dict[str, Any]:
-    """The version to ask for, where there is one; "null" can be overwritten, so only the ETag pins it."""
-    return {"VersionId": original.version_id} if original.version_id not in {None, "null"} else {}
 
 
 def _checksums(etag: str, answer: Mapping[str, Any]) -> dict[str, str]:

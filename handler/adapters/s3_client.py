@@ -37,7 +37,7 @@ _ASKED = {
     "IfMatch": "If-Match",
     "Range": "Range",
 }
-_KNOWN = {"Bucket", "Key", "VersionId", *_ASKED}
+_KNOWN = {"Bucket", "Key", "PartNumber", "VersionId", *_ASKED}
 _AGENT = "cross-cloud-replicator"
 
 
@@ -73,7 +73,7 @@ class S3Requests:
     def head_object(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's."""
         if (response := self._ask("HEAD", request)()) is not None:
-            answer = answer_of(response, 200)
+            answer = answer_of(response, 206 if "PartNumber" in request else 200)
             error = final_error("HeadObject", response)
             if answer is not None:
                 return answer
@@ -110,6 +110,10 @@ class S3Requests:
             if response.status == 200:
                 return {}
         return self._by_boto3("head_bucket", request)
+
+    def get_object_attributes(self, **request: Any) -> Mapping[str, Any]:
+        """See boto3's."""
+        return self._by_boto3("get_object_attributes", request)
 
     def get_object_tagging(self, **request: Any) -> Mapping[str, Any]:
         """See boto3's."""
@@ -163,8 +167,9 @@ class S3Requests:
         self, bucket: _Bucket, method: str, request: Mapping[str, Any], credentials: Credentials, silence: float
     ) -> Begun:
         target = f"{bucket.path}/{quote(request.get('Key', ''), safe='/~')}"
-        if "VersionId" in request:
-            target += f"?versionId={quote(request['VersionId'], safe='')}"
+        query = [f"partNumber={request['PartNumber']}"] if "PartNumber" in request else []
+        query += [f"versionId={quote(request['VersionId'], safe='')}"] if "VersionId" in request else []
+        target += f"?{'&'.join(query)}" if query else ""
         asked = {name: request[field] for field, name in _ASKED.items() if field in request}
         headers = self._signer.headers(method, bucket.pool.host, target, asked, credentials)
         headers["User-Agent"] = _AGENT

@@ -43,7 +43,7 @@ class Signer:
         Args:
             method: GET or HEAD.
             host: as the Host header is to name it.
-            target: path and query, quoted as they are sent, for S3 never normalizes them; one parameter or none.
+            target: path and query, quoted as they are sent, for S3 never normalizes them; parameters by name.
             headers: what else is sent.
             credentials: whose.
         """

@@ -16,6 +16,7 @@ OF_THE_SERVER = (
     "timeStorageClassUpdated",
     "updated",
     "componentCount",
+    "kmsKeyName",
     "retentionFrom",
 )
 UNSPOKEN = ("kmsKeyName", "customerEncryption", "contexts")
@@ -127,6 +128,8 @@ def new(resource: Attributes, bucket: Attributes, *, created: str | None = None)
         result["eventBasedHold"] = True
     result.setdefault("storageClass", bucket.get("storageClass", "STANDARD"))
     result.setdefault("contentType", "application/octet-stream")
+    if key := bucket.get("encryption", {}).get("defaultKmsKeyName"):
+        result["kmsKeyName"] = key
     moment_ = created or now()
     for field in ("timeCreated", "updated", "timeStorageClassUpdated", "timeFinalized"):
         result[field] = moment_

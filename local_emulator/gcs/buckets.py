@@ -15,6 +15,7 @@ from local_emulator.gcs.resources import Bucket, bucket_resource
 SPOKEN = frozenset(
     {
         "defaultEventBasedHold",
+        "encryption",
         "iamConfiguration",
         "labels",
         "lifecycle",
@@ -146,6 +147,11 @@ def _checked(field: str, value: Any) -> Any:
         return CHECKS[field](value)
     if field == "storageClass" and value not in attributes.STORAGE_CLASSES:
         raise errors.invalid(f"Invalid storage class: '{value}'")
+    if field == "encryption":
+        key = value.get("defaultKmsKeyName") if isinstance(value, dict) else None
+        if not isinstance(key, str) or value.keys() != {"defaultKmsKeyName"}:
+            raise errors.not_spoken("encryption by anything but a defaultKmsKeyName")
+        return value
     if field == "location" and isinstance(value, str):
         return value.upper()
     kind = {"defaultEventBasedHold": bool, "labels": dict, "iamConfiguration": dict}.get(field, str)

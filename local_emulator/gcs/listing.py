@@ -131,6 +131,15 @@ _QUERIES = {
 }
 
 
+def shown(resource: dict[str, Any]) -> dict[str, Any]:
+    """Return what a listing says of an object: no checksum of one under a customer-managed key.
+
+    https://cloud.google.com/storage/docs/encryption/customer-managed-keys
+    """
+    hidden = ("crc32c", "md5Hash") if "kmsKeyName" in resource else ()
+    return {name: value for name, value in resource.items() if name not in hidden}
+
+
 def token(after: tuple[str, int]) -> str:
     """Return the page token for a name and generation."""
     name, generation = after

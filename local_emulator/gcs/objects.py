@@ -41,7 +41,7 @@ async def list_(call: Call, bucket: str) -> web.StreamResponse:
     if not wanted.token[0]:
         await call.store.refresh(bucket, wanted.prefix)
     page = await call.store.read(lambda connection: listing.page(connection, wanted))
-    items = [object_resource(item, owner.attributes, call.base) for item in page.items]
+    items = [listing.shown(object_resource(item, owner.attributes, call.base)) for item in page.items]
     return call.answer(listing.resource(page, items))
 
 

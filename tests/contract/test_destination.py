@@ -662,6 +662,12 @@ def test_a_list_is_of_all_names_that_begin_so(rig: Rig, composer: Composer | Non
     replicas = {name: put(composer, name, name.encode()) for name in names}
     for prefix in ("staging/", "staging/1", "staging", "S", "nothing", ""):
         assert composer.list(prefix) == {name: replicas[name] for name in names if name.startswith(prefix)}
+    for start, stop in [("", "staging/2"), ("staging/10", ""), ("staging/10", "staging/2/4"), ("z", ""), ("S", "b")]:
+        assert list(composer.list("staging/", start=start, stop=stop)) == [
+            name
+            for name in sorted(names)
+            if name.startswith("staging/") and name >= start and (not stop or name < stop)
+        ]
 
 
 # --- spans

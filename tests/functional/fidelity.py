@@ -353,7 +353,7 @@ def _integrity() -> list[Kind]:
         )
     for name, versioned in zip(COMPOSITE, cycle((False, True)), strict=False):
         check = f"{name} of parts"
-        row = _check(f"{name} of parts' checksums (composite), parts of one size", check)
+        row = _check(f"{name} of parts' checksums (composite)", check)
         says = of_parts(name, IN_PARTS)
         kinds += [
             Kind(name=f"{name} composite", row=row, parts=IN_PARTS, says=says, check=check, versioned=versioned),
@@ -370,7 +370,7 @@ def _integrity() -> list[Kind]:
         ),
         Kind(
             name="SHA256 composite large",
-            row=_check("SHA256 of parts' checksums (composite), parts of one size", "SHA256 of parts"),
+            row=_check("SHA256 of parts' checksums (composite)", "SHA256 of parts"),
             parts=LARGE_PARTS,
             says=of_parts("SHA256", LARGE_PARTS),
             check="SHA256 of parts",
@@ -378,29 +378,37 @@ def _integrity() -> list[Kind]:
         Kind(name="md5 etag", row=_check("none, one part: the ETag is an MD5", "MD5 ETag")),
         Kind(
             name="multipart etag",
-            row=_check("none, parts of one size: the ETag is made of MD5s", "ETAG of parts"),
+            row=_check("none: the ETag is made of parts' MD5s", "ETAG of parts"),
             parts=IN_PARTS,
             check="ETAG of parts",
         ),
         Kind(name="nothing, KMS", row=_UNCHECKED, says=_kms(kms), check="none"),
         Kind(name="nothing, KMS, parts", row=_UNCHECKED, parts=IN_PARTS, says=_kms(kms, "-3"), check="none"),
-        Kind(name="uneven parts", row=_UNEVEN, parts=(IN_PARTS[0], IN_PARTS[2], IN_PARTS[1]), check="none"),
-        Kind(name="uneven parts by one", row=_UNEVEN, parts=(SMALL[:3000], SMALL[:2500], SMALL[:2500]), check="none"),
-        Kind(
-            name="uneven parts, composite",
-            row=_UNEVEN,
-            parts=(SMALL[:3000], SMALL[:2500], SMALL[:2500]),
-            says=of_parts("CRC32", (SMALL[:3000], SMALL[:2500], SMALL[:2500])),
-            check="none",
-        ),
     ]
+    uneven = {
+        "": (IN_PARTS[0], IN_PARTS[2], IN_PARTS[1]),
+        " by one": (SMALL[:3000], SMALL[:2500], SMALL[:2500]),
+        " of which the ends look alike": (SMALL[:3000], SMALL[:2999], SMALL[:3001], SMALL[:1000]),
+        " large": (*LARGE_PARTS[::-1], SMALL),
+    }
+    for name, parts in uneven.items():
+        kinds += [
+            Kind(name=f"uneven parts{name}", row=_MD5S, parts=parts, check="ETAG of parts"),
+            Kind(
+                name=f"uneven parts{name}, composite",
+                row=_check("CRC32 of parts' checksums (composite)", "CRC32 of parts"),
+                parts=parts,
+                says=of_parts("CRC32", parts),
+                check="CRC32 of parts",
+            ),
+        ]
     return kinds
 
 
 _UNCHECKED = Row(
     _CHECK, "none at all: SSE-KMS without a checksum", KEPT, "not verifiable end to end; `s3-replica-check` is `none`"
 )
-_UNEVEN = Row(_CHECK, "of parts of several sizes", KEPT, "not verifiable end to end; `s3-replica-check` is `none`")
+_MD5S = _check("none: the ETag is made of parts' MD5s", "ETAG of parts")
 
 
 def _kms(headers: Mapping[str, str], suffix: str = "") -> dict[str, str]:

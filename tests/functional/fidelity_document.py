@@ -28,13 +28,18 @@ PROVENANCE = """
 Every copy carries provenance as custom metadata. It names the state of the object (`s3-replica-bucket`, `-etag`,
 `-size`, `-last-modified`, `-version-id`), the rule that made the copy (`-rule`), and the key (`-key`) if the copy's
 name is another. `-digest` is a digest of the mapped attributes. `-check` names the checksum by which the bytes were
-verified; it is `none` if S3 keeps no checksum of them. `-crc32c` is the CRC32C of the bytes as they were written. A
+verified; it is `none` if none could be made. `-crc32c` is the CRC32C of the bytes as they were written. A
 large copy has no `-crc32c` if S3 keeps a CRC32C or an MD5 of the whole object, which tells as much.
 
 A copy is equal if its bytes, its headers and its custom metadata are what they should be. The provenance alone is not
 believed: what somebody changes at GCS is repaired at the key's next event, or by `python -m handler.verify --mend`.
 Not compared are the storage class and a later `customTime`, as GCS's own lifecycle rules may change them. Bytes that
 somebody replaced together with `-crc32c` are not noticed if S3 keeps neither a CRC32C nor an MD5.
+
+Copies whose check is `none` are counted in `OperationsUnverified`. Besides the lines above that say so, two cases are
+copied in parts (from 1 GiB on, or for lack of time) without a check: an object of one upload that has an MD5 or a SHA
+only, and an S3 part that is too long for one invocation, unless its checksum is a CRC
+(`tests/unit/test_parts_verified.py`).
 """
 
 

@@ -1,8 +1,8 @@
 """S3 as it really answers: a proxy in front of moto that supplies what moto leaves out or gets wrong, and counts bytes.
 
 moto 5.2 has wrong checksums for multipart uploads and none of composite form, takes `aws-chunked` off Content-Encoding,
-keeps microseconds of nothing, answers a HEAD of a part with the part's own ETag, reads SSE-C without the key, and does
-not check who owns a bucket.
+keeps microseconds of nothing, answers a HEAD of a part with the part's own ETag, tells no parts by GetObjectAttributes,
+reads SSE-C without the key, and does not check who owns a bucket.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Truth:
     """Of the answer to a HEAD or GET; in lower case."""
     parts: tuple[int, ...] = ()
     """Sizes of the parts of a multipart upload."""
+    sums: tuple[str, tuple[str, ...]] = ("", ())
+    """An algorithm, and the checksums of the parts by it; GetObjectAttributes tells of the parts only with these."""
     refuses: tuple[int, str] | None = None
     """Status and code of its answer to any HEAD or GET."""
     refuses_get: tuple[int, str] | None = None
@@ -71,7 +73,9 @@ class Front:
     def bodies(self) -> list[Exchange]:
         """The GETs that read an object."""
         return [
-            item for item in self.exchanges if item.method == "GET" and not {"tagging", "list-type"} & {*item.query}
+            item
+            for item in self.exchanges
+            if item.method == "GET" and not {"tagging", "list-type", "attributes"} & {*item.query}
         ]
 
 
@@ -113,7 +117,10 @@ class _Handler(BaseHTTPRequestHandler):
             headers, body = {"content-type": "application/xml"}, _error(code)
         else:
             status, headers, body = self._asked(upstream, sent, truth, query)
-        if of_object and status in {200, 206}:
+        if "attributes" in query and status == 200:
+            body = _attributes(truth, truth.headers.get("etag", headers["etag"]))
+            headers = {"content-type": "application/xml"}
+        elif of_object and status in {200, 206}:
             status, body = self._corrected(truth, query, status, headers, body)
         given = 0 if self.command == "HEAD" or truth.size is not None else len(body)
         front.exchanges.append(
@@ -160,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Ask moto; for a part, for the whole."""
         split = urlsplit(self.path)
         path = f"/{split.path.split('/')[1]}/{truth.lies_at}" if truth.lies_at else split.path
-        target = path if truth.parts and "partNumber" in query else split._replace(path=path).geturl()
+        of_whole = "attributes" in query or (truth.parts and "partNumber" in query)
+        target = path if of_whole else split._replace(path=path).geturl()
         headers = dict(self.headers)
         if truth.headers.get("etag") and headers.get("If-Match") == truth.headers["etag"]:
             del headers["If-Match"]
@@ -192,6 +200,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name for it
         """Say nothing."""
+
+
+def _attributes(truth: Truth, etag: str) -> bytes:
+    """The answer to GetObjectAttributes: the parts where they have checksums, else only their number."""
+    name, sums = truth.sums
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><Size>{size}</Size><Checksum{name}>{value}</Checksum{name}></Part>"
+        for number, (size, value) in enumerate(zip(truth.parts, sums, strict=False), 1)
+    )
+    told = f"<ObjectParts><PartsCount>{len(truth.parts)}</PartsCount>{parts}</ObjectParts>"
+    head = f"<?xml version='1.0'?><GetObjectAttributesResponse><ETag>{etag.strip(chr(34))}</ETag>"
+    return f"{head}{told}</GetObjectAttributesResponse>".encode()
 
 
 def _error(code: str) -> bytes:

@@ -24,7 +24,9 @@ from moto.s3 import models as moto_s3
 
 from handler import config, observe
 from handler.app import Service
+from handler.transfer import COMPOSITES
 from tests.conftest import s3_client
+from tests.fakes import checksum
 from tests.functional.front import Front, Truth, front_of
 
 if TYPE_CHECKING:
@@ -185,6 +187,9 @@ class Rig:
         self._raw("POST", f"{where}?{urlencode({'uploadId': upload})}", ET.tostring(done), {})
         truth = truth or Truth()
         truth.parts = tuple(map(len, parts))
+        for name in COMPOSITES:
+            if "-" in truth.headers.get(f"x-amz-checksum-{name.lower()}", ""):
+                truth.sums = name, tuple(checksum(name, part) for part in parts)
         self.front.truths[bucket, key] = truth
 
     def _raw(

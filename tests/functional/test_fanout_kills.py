@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import random
 import sys
@@ -21,12 +22,13 @@ from handler.adapters.gcs import GcsDestination
 from handler.app import Service
 from handler.model import KIB, MIB
 from handler.parts import FAN, Parts
-from handler.plan import Pace
 from local_emulator import moto_fixes
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import failed_ids, sqs_event
 from tests.benchmarks.fanout_kills import Plan, run
-from tests.fakes import crc32c
+from tests.fakes import EvenPace, crc32c
+from tests.functional.fidelity import of_parts
+from tests.functional.front import Truth
 from tests.functional.rig import BODY, Clock, Rig, record, rig_on
 
 if TYPE_CHECKING:
@@ -153,16 +155,29 @@ class Fleet:
             self._turn.notify_all()
 
 
-@pytest.mark.parametrize("algorithm", CHECKSUMS)
+def put(rig: Rig, bucket: str, algorithm: str) -> None:
+    """Put the object, in one upload with a checksum or in S3 parts of several sizes."""
+    if algorithm in CHECKSUMS:
+        checksum = {f"x-amz-checksum-{algorithm.lower()}": CHECKSUMS[algorithm]}
+        rig.put(bucket, KEY, DATA, {"x-amz-sdk-checksum-algorithm": algorithm, **checksum})
+        return
+    stops = [0, 40 * KIB, 60 * KIB, 61 * KIB, 90 * KIB, 170 * KIB, len(DATA)]
+    parts = tuple(DATA[start:stop] for start, stop in itertools.pairwise(stops))
+    name = algorithm.partition(" ")[0]
+    rig.put_parts(bucket, KEY, parts, {}, Truth(headers={} if name == "ETAG" else of_parts(name, parts)))
+
+
+@pytest.mark.parametrize("under_a_key", [False, True], ids=["", "under a customer-managed key"])
+@pytest.mark.parametrize("algorithm", [*CHECKSUMS, "CRC32 of parts", "SHA256 of parts", "ETAG of parts"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_orchestrations_of_one_object_at_once_end_equal(
-    rig: Rig, changed: list[tuple[str, str, Any]], seed: int, algorithm: str
+    rig: Rig, changed: list[tuple[str, str, Any]], seed: int, algorithm: str, *, under_a_key: bool
 ) -> None:
     """Each event comes twice or more often, to instances that cut in their own ways. More: `make fanout-kills`."""
     chance = random.Random(seed)  # noqa: S311 - to be repeatable
-    bucket, copies, url = rig.bucket(), rig.copies(), rig.queue(VisibilityTimeout="900")
-    checksum = {f"x-amz-checksum-{algorithm.lower()}": CHECKSUMS[algorithm]}
-    rig.put(bucket, KEY, DATA, {"x-amz-sdk-checksum-algorithm": algorithm, **checksum})
+    key = {"default_kms_key_name": "projects/p/locations/us/keyRings/r/cryptoKeys/k"} if under_a_key else {}
+    bucket, copies, url = rig.bucket(), rig.copies(**key), rig.queue(VisibilityTimeout="900")
+    put(rig, bucket, algorithm)
     rule = {"ID": "huge", "Source": {"Bucket": bucket}, "Destination": {"Bucket": f"gs://{copies.name}"}}
     with ExitStack() as stack:
         services = []
@@ -174,16 +189,17 @@ def test_orchestrations_of_one_object_at_once_end_equal(
                 huge=SPAN,
                 span=SPAN,
                 send=service._sender(),
-                pace=Pace(lambda: 0.0, shortest=chance.choice(PIECES)),
+                pace=EvenPace(chance.choice(PIECES)),
             )
             services.append(service)
         for _ in range(chance.choice([2, 3])):
             rig.sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"Records": [record(bucket, KEY)]}))
         Fleet(rig, url, chance).work(services)
-    parts = {name for method, name, _ in changed if method == "put"}
-    assert len(parts) > FAN
+    if algorithm in CHECKSUMS:
+        assert len({name for method, name, _ in changed if method == "put"}) > FAN
     ((how, made),) = [(method, result) for method, name, result in changed if name == KEY]
     assert (how, made.size, made.crc32c) == ("compose", len(DATA), crc32c(DATA))
     (blob,) = rig.gcs.list_blobs(copies.name)
     assert (blob.name, blob.generation, blob.metageneration) == (KEY, *made.generation)
     assert blob.download_as_bytes(raw_download=True) == DATA
+    assert blob.metadata["s3-replica-check"] == (algorithm if " " in algorithm else f"{algorithm} of spans")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import random
@@ -27,10 +28,10 @@ from handler.adapters import http_connection
 from handler.adapters.retry import LONGEST_PAUSE, TRIES
 from handler.adapters.s3 import LOOKS, SHORT, S3Source, _decoded, _md5_of, _translate
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import KIB, MIB, Original, Span
-from handler.transfer import CheckedReader, pieces
+from handler.model import KIB, MIB, Original, S3Part, Span
+from handler.transfer import CheckedReader, composite_of, pieces
 from tests.conftest import s3_client, s3_requests
-from tests.fakes import BEGINNING, crc32c
+from tests.fakes import BEGINNING, checksum, crc32c
 from tests.functional.proxy import Proxy, Trouble, proxy_to
 
 if TYPE_CHECKING:
@@ -490,55 +491,180 @@ def test_a_state_with_the_same_etag_is_still_another(stubbed: S3Client, now: dic
             pass
 
 
-PARTED = ANSWER | {"ETag": f'"{ETAG}-3"', "ContentLength": 25}
-FIRST = ANSWER | {"ETag": PARTED["ETag"], "ContentLength": 10, "PartsCount": 3}
-LAST = FIRST | {"ContentLength": 5}
+PARTED = ANSWER | {"ETag": f'"{ETAG}-4"', "ContentLength": 35}
+BODY_OF_PARTS = {"Body": StreamingBody(io.BytesIO(bytes(35)), 35)}
+PART = ANSWER | {"ETag": PARTED["ETag"], "ContentLength": 10, "PartsCount": 4}
+LAST = PART | {"ContentLength": 5}
+OTHER = PART | {"ETag": f'"{ETAG}-5"'}
+
+
+def sizes_of(original: Original) -> list[int]:
+    return [part.size for part in original.parts]
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "part_size"),
+    ("answers", "sizes", "assumed"),
     [
-        (FIRST, LAST, 10),
-        (FIRST | {"ContentLength": 12}, LAST | {"ContentLength": 1}, 12),
-        (FIRST, LAST | {"ContentLength": 7}, None),
-        (FIRST, LAST | {"ETag": f'"{ETAG}-4"'}, None),
-        (FIRST | {"ContentLength": 25, "PartsCount": 1}, None, None),
-        (FIRST | {"ContentLength": 5}, None, None),
-        (FIRST | {"ContentLength": 13}, None, None),
-        (FIRST | {"PartsCount": 4}, None, None),
-        (FIRST | {"ContentLength": 0}, None, None),
-        (FIRST | {"ETag": f'"{ETAG}-4"'}, None, None),
-        (FIRST | {"ETag": f'"{ETAG}"'}, None, None),
-        ({name: value for name, value in FIRST.items() if name != "PartsCount"}, None, None),
+        ({1: PART, 4: LAST}, [10, 10, 10, 5], True),
+        ({1: PART | {"ContentLength": 11}, 4: LAST | {"ContentLength": 2}}, [11, 11, 11, 2], True),
+        ({1: PART, 4: LAST | {"ContentLength": 6}, 2: PART, 3: PART | {"ContentLength": 9}}, [10, 10, 9, 6], False),
+        ({1: LAST, 4: PART, 2: PART, 3: PART}, [5, 10, 10, 10], False),
+        ({1: PART, 4: LAST | {"ContentLength": 6}, 2: PART, 3: PART}, [], False),
+        ({1: OTHER, 4: OTHER, 2: OTHER, 3: OTHER}, [], False),
+        ({1: PART | {"PartsCount": 3}, 4: LAST, 2: PART, 3: PART}, [], False),
     ],
+    ids=["alike", "alike to the byte", "uneven", "a short one first", "not all of them", "another state", "miscounted"],
 )
-def test_parts_are_taken_to_be_alike_only_where_their_number_bears_it_out(
-    stubbed: S3Client, first: dict[str, Any], last: dict[str, Any] | None, part_size: int | None
+def test_parts_are_taken_to_be_alike_where_the_ends_bear_it_out_and_else_all_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    stubbed: S3Client,
+    answers: dict[int, dict[str, Any]],
+    sizes: list[int],
+    *,
+    assumed: bool,
 ) -> None:
+    asked: list[int] = []
+
+    def head(*, PartNumber: int = 0, **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        asked.append(PartNumber)
+        return answers.get(PartNumber, PARTED)
+
+    monkeypatch.setattr(stubbed, "head_object", head)
+    source = S3Source(stubbed, "b")
+    original = source.head("k")
+    assert original is not None
+    asked.clear()
+    parted = source.parts(original)
+    assert (sizes_of(parted), parted.parts_assumed) == (sizes, assumed)
+    assert len(asked) == (2 if assumed else 6)
+    if assumed:
+        answers |= {
+            2: PART | {"ContentLength": 12},
+            3: PART | {"ContentLength": 35 - 12 - answers[1]["ContentLength"] - answers[4]["ContentLength"]},
+        }
+        asked.clear()
+        exact = source.parts(original, exact=True)
+        assert (sizes_of(exact)[1], exact.parts_assumed) == (12, False)
+        assert sorted(asked) == [1, 1, 2, 3, 4, 4]
+        asked.clear()
+        assert source.parts(original).parts == exact.parts, "what was found out is remembered"
+        assert asked == []
+
+
+COMPOSITE_PARTS = [b"0123456789", b"01234", b"0123456789", b"0123456789"]
+SUMS = [checksum("CRC32", part) for part in COMPOSITE_PARTS]
+OF_CRC32 = PARTED | {"ChecksumCRC32": f"{composite_of('CRC32', SUMS)}-4", "ChecksumType": "COMPOSITE"}
+ATTRIBUTES = {
+    "ETag": f"{ETAG}-4",
+    "ObjectParts": {
+        "Parts": [
+            {"PartNumber": number, "Size": len(part), "ChecksumCRC32": value}
+            for number, (part, value) in enumerate(zip(COMPOSITE_PARTS, SUMS, strict=True), 1)
+        ]
+    },
+}
+
+
+def attributes(stubbed: S3Client, stub: Stubber, answer: dict[str, Any] | None, code: str = "") -> Original:
+    """Ask for the parts, by an answer to GetObjectAttributes; the ends are told to be alike."""
+    stub.add_response("head_object", OF_CRC32)
+    if answer is not None:
+        stub.add_response("get_object_attributes", answer)
+    else:
+        stub.add_client_error("get_object_attributes", code, "", 403)
+    stub.add_response("head_object", PART)
+    stub.add_response("head_object", LAST)
+    source = S3Source(stubbed, "b")
+    original = source.head("k")
+    assert original is not None
+    return source.parts(original)
+
+
+def test_an_upload_with_checksums_tells_all_its_parts_by_one_request(stubbed: S3Client) -> None:
     with Stubber(stubbed) as stub:
-        stub.add_response("get_object", PARTED | {"Body": StreamingBody(io.BytesIO(bytes(25)), 25)})
-        stub.add_response("head_object", first, {"Bucket": "b", "Key": "k", "PartNumber": 1})
-        if last is not None:
-            stub.add_response("head_object", last, {"Bucket": "b", "Key": "k", "PartNumber": 3})
-        with S3Source(stubbed, "b").open("k") as body:
-            assert body.original.part_size == part_size
-        stub.assert_no_pending_responses()
+        parted = attributes(stubbed, stub, ATTRIBUTES)
+    assert parted.parts == tuple(S3Part(len(part), value) for part, value in zip(COMPOSITE_PARTS, SUMS, strict=True))
+    assert not parted.parts_assumed
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
+def test_where_the_attributes_are_denied_the_ends_are_asked_for(stubbed: S3Client, code: str) -> None:
+    with Stubber(stubbed) as stub:
+        parted = attributes(stubbed, stub, None, code)
+        assert (sizes_of(parted), parted.parts_assumed) == ([10, 10, 10, 5], True)
+        stub.add_response("head_object", OF_CRC32)
+        stub.add_response("head_object", PART)
+        stub.add_response("head_object", LAST)
+        source = S3Source(stubbed, "b")
+        source._parts._denied = True
+        again = source.head("k")
+        assert again is not None
+        assert source.parts(again).parts_assumed, "a denial is remembered"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"ETag": f"{ETAG}-4"}, ATTRIBUTES | {"ObjectParts": {"TotalPartsCount": 4}}],
+    ids=["no parts", "only their number"],
+)
+def test_attributes_without_parts_leave_it_to_the_ends(stubbed: S3Client, answer: dict[str, Any]) -> None:
+    with Stubber(stubbed) as stub:
+        assert attributes(stubbed, stub, answer).parts_assumed
+
+
+def test_attributes_of_another_state_are_moved(stubbed: S3Client) -> None:
+    with Stubber(stubbed) as stub, pytest.raises(Moved):
+        attributes(stubbed, stub, ATTRIBUTES | {"ETag": "other-4"})
+
+
+def test_checksums_of_parts_that_do_not_make_the_objects_are_not_believed(stubbed: S3Client) -> None:
+    lying = {"Parts": [part | {"ChecksumCRC32": "AAAAAA=="} for part in ATTRIBUTES["ObjectParts"]["Parts"]]}  # type: ignore[index] # a table
+    with Stubber(stubbed) as stub:
+        parted = attributes(stubbed, stub, ATTRIBUTES | {"ObjectParts": lying})
+    assert [(part.size, part.checksum) for part in parted.parts] == [(10, ""), (5, ""), (10, ""), (10, "")]
 
 
 def test_an_object_that_goes_before_its_parts_are_asked_for_is_moved(stubbed: S3Client) -> None:
     with Stubber(stubbed) as stub:
-        stub.add_response("get_object", PARTED | {"Body": StreamingBody(io.BytesIO(bytes(25)), 25)})
+        stub.add_response("get_object", PARTED | BODY_OF_PARTS)
         stub.add_client_error("head_object", "404", "", 404)
         with pytest.raises(Moved), S3Source(stubbed, "b").open("k"):
             pass
 
 
+def test_a_composite_that_does_not_match_is_corrupt_only_once_every_boundary_is_known(
+    monkeypatch: pytest.MonkeyPatch, stubbed: S3Client
+) -> None:
+    """Parts of 10, 8, 12 and 5 bytes look alike by the first, the last and the number."""
+    data = bytes(range(35))
+    parts = [data[:10], data[10:18], data[18:30], data[30:]]
+    digest = base64.b64decode(composite_of("ETAG", [checksum("ETAG", part) for part in parts])).hex()
+    whole = PARTED | {"ETag": f'"{digest}-4"'}
+    arrives = data
+
+    def head(*, PartNumber: int = 0, **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        return whole | ({"ContentLength": len(parts[PartNumber - 1]), "PartsCount": 4} if PartNumber else {})
+
+    monkeypatch.setattr(stubbed, "head_object", head)
+    monkeypatch.setattr(
+        stubbed, "get_object", lambda **_: whole | {"Body": StreamingBody(io.BytesIO(arrives), len(arrives))}
+    )
+    source = S3Source(stubbed, "b")
+    with pytest.raises(Moved, match="not of one size"), source.open("k") as body:
+        list(pieces(body, 7))
+    with source.open("k") as body:
+        assert b"".join(pieces(body, 7)) == data
+    arrives = data[:-1] + b"!"
+    with pytest.raises(Corrupt), source.open("k") as body:
+        list(pieces(body, 7))
+
+
 @pytest.mark.parametrize("whole", [{"ChecksumType": "FULL_OBJECT", "ChecksumCRC32": "AAAAAA=="}], ids=["full object"])
 def test_parts_are_not_asked_for_where_the_whole_has_a_checksum(stubbed: S3Client, whole: dict[str, str]) -> None:
     with Stubber(stubbed) as stub:
-        stub.add_response("get_object", PARTED | whole | {"Body": StreamingBody(io.BytesIO(bytes(25)), 25)})
+        stub.add_response("get_object", PARTED | whole | {"Body": StreamingBody(io.BytesIO(bytes(35)), 35)})
         with S3Source(stubbed, "b").open("k") as body:
-            assert body.original.part_size is None
+            assert body.original.parts == ()
 
 
 def test_a_multipart_upload_is_verified_by_its_parts(s3: S3Client, bucket: str) -> None:
@@ -555,7 +681,7 @@ def test_a_multipart_upload_is_verified_by_its_parts(s3: S3Client, bucket: str) 
     assert (set(original.composites), original.md5, dict(original.checksums)) == ({"ETAG"}, None, {})
     with S3Source(s3, bucket).open("k", at=original) as body:
         data = b"".join(pieces(body, MIB))
-    verified = CheckedReader(io.BytesIO(data), replace(original, part_size=5 * MIB))
+    verified = CheckedReader(io.BytesIO(data), replace(original, parts=tuple(S3Part(len(data)) for data in bodies)))
     assert b"".join(pieces(verified, MIB)) == b"".join(bodies)
 
 

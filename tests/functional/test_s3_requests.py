@@ -600,9 +600,17 @@ def test_a_bucket_in_another_region_is_boto3s_from_then_on(server: Scripted, sou
     assert [request.by_boto3 for request in server.requests] == [False, True, True]
 
 
+def test_the_head_of_a_part_is_asked_for_by_hand(server: Scripted, client: S3Requests) -> None:
+    server.default = HELLO.replace(b"200 OK", b"206 Partial Content", 1)
+    assert client.head_object(Bucket="b01", Key="k", PartNumber=7, VersionId="v")["ContentLength"] == 5
+    (request,) = server.requests
+    assert not request.by_boto3
+    assert request.target.endswith("/k?partNumber=7&versionId=v")
+
+
 def test_a_request_of_another_kind_is_boto3s(server: Scripted, client: S3Requests) -> None:
     server.default = HELLO
-    client.head_object(Bucket="b01", Key="k", PartNumber=1)
+    client.head_object(Bucket="b01", Key="k", IfNoneMatch="x")
     client.head_object(Bucket="Upper", Key="k")
     assert [request.by_boto3 for request in server.requests] == [True, True]
 

@@ -188,7 +188,7 @@ class Explorer:
             case "destination.head":
                 return world, Seen(copy=world.at(call.name))
             case "list":
-                return world, Seen(listed=tuple(pair for pair in world.objects if pair[0].startswith(call.name)))
+                return world, Seen(listed=tuple(pair for pair in world.objects if _is_listed(pair[0], call)))
             case "open":
                 return world, self._opened(world, call)
             case "send":
@@ -266,6 +266,11 @@ class Explorer:
 
 ANY = Generation(-1, -1)
 """What a deliberate fault puts where no condition is: it is always met."""
+
+
+def _is_listed(name: str, call: Call) -> bool:
+    start, stop = call.bounds
+    return name.startswith(call.name) and name >= start and (not stop or name < stop)
 
 
 def _trace(came: dict[World, tuple[World, str] | None], world: World) -> tuple[str, ...]:

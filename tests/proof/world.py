@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 from handler import mapping
 from handler.errors import Moved, NotFound, ReplicationError, Unavailable
 from handler.model import Generation, Original, Part, Replica, Rule, Span, Stamp
+from handler.pace import Pace
 from handler.parts import Parts
-from handler.plan import Pace
 from handler.ports import Reader
 from handler.reconcile import Outcome, Route
 from handler.transfer import CheckedReader, pieces
-from tests.fakes import crc32c, md5
+from tests.fakes import EvenPace, crc32c, md5
 
 KEY = "key"
 RULE = Rule(id="rule", source="bucket", destination="gs://copy", replicate_tags=True)
@@ -64,6 +64,8 @@ class Call(NamedTuple):
     at: int | None = None
     parts: tuple[str, ...] = ()
     sent: tuple[Part, ...] = ()
+    bounds: tuple[str, str] = ("", "")
+    """Of the names that are listed."""
 
 
 class Seen(NamedTuple):
@@ -179,7 +181,7 @@ class History:
 
         huge = 1 if self.queue else 1 << 40
         make: type[Parts] = getattr(self.reconcile, "__globals__", {}).get("Parts", Parts)  # a deliberate fault's own
-        pace = Pace(lambda: 0.0, shortest=1) if hurried else Pace()
+        pace = EvenPace(1) if hurried else Pace()
         return make(_Inline(), large=1, huge=huge, span=self.span, send=send if self.queue else None, pace=pace)
 
     def replica(self, copy: Copy | None) -> Replica:
@@ -252,6 +254,9 @@ class _Source:
     def head(self, key: str) -> Original | None:
         return self._state(Call("source.head")).original
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        return original
+
     @contextmanager
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[Reader]:
         state = self._state(Call("open", at=None if at is None else self._number(at)))
@@ -288,8 +293,8 @@ class _Destination:
         stamped = self._script.history.stamped(stamp)
         return self._replica(Call("compose", key, stamped=stamped, expect=expect, parts=tuple(parts)))
 
-    def list(self, prefix: str) -> Mapping[str, Replica]:
-        listed = self._script.answer(Call("list", prefix)).listed
+    def list(self, prefix: str, *, start: str = "", stop: str = "") -> Mapping[str, Replica]:
+        listed = self._script.answer(Call("list", prefix, bounds=(start, stop))).listed
         return {name: self._script.history.replica(copy) for name, copy in listed}
 
     def _replica(self, call: Call) -> Replica:

@@ -12,8 +12,8 @@ import pytest
 from handler.app import MARGIN
 from handler.errors import Unavailable
 from handler.model import MIB, Part, Rule
+from handler.pace import Pace
 from handler.parts import Parts
-from handler.plan import Pace
 from handler.reconcile import Outcome, Route, reconcile
 from handler.throttle import ThrottledSource, TokenBucket
 from tests.fakes import MemoryDestination, MemorySource, crc32c

@@ -14,11 +14,13 @@ import pytest
 
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
-from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, Span, Stamp
-from handler.parts import FAN, HUGE, LARGE, Job, Parts
-from handler.plan import SPAN, STAGING, Pace, Plan
+from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, S3Part, Span, Stamp
+from handler.pace import Pace
+from handler.parts import FAN, HUGE, LARGE, Parts
+from handler.plan import SPAN, STAGING, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
-from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, original_of
+from handler.staging import Job
+from tests.fakes import EvenPace, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
 DATA = bytes(range(256)) * 5 + b"tail"
@@ -39,11 +41,13 @@ def threads() -> Executor:
 class Bench:
     """Both sides, objects of over 1,000 bytes large, parts of 100 bytes, and a queue of handed-over parts."""
 
-    def __init__(self, threads: Executor, faults: Faults | None = None, *, span: int = 100) -> None:
+    def __init__(
+        self, threads: Executor, faults: Faults | None = None, *, span: int = 100, length: int = 1 << 30
+    ) -> None:
         self.source = MemorySource()
         self.destination = MemoryDestination()
         self.sent: list[Part] = []
-        self.pace = Pace()
+        self.pace: Pace = EvenPace(length)
         self.rule = RULE
         self._threads, self._span, self._faults = threads, span, faults or Faults()
 
@@ -116,12 +120,15 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
     """One instance lists between another's put of a part and its checksum, and cuts shorter; a third one composes."""
     source, destination = MemorySource(), MemoryDestination()
     original = source.put("k", DATA, checksums={"CRC64NVME": crc64nvme(DATA)})
+    work, whole = Part.of(original, RULE, "k"), Span(0, len(DATA))
 
     def job(length: int) -> Job:
-        parts = Parts(threads, large=100, huge=100, span=len(DATA), pace=Pace(lambda: 0.0, shortest=length))
-        return parts.job(source, destination, original, Part.of(original, RULE, "k"), None)
+        parts = Parts(threads, large=100, huge=100, span=2 * len(DATA), pace=EvenPace(length))
+        return parts.job(source, destination, original, work, None)
 
     first, second, third = job(100), job(50), job(100)
+    (of_span,) = first.plan.spans
+    of_span = replace(of_span, span=Span(0, 2 * len(DATA)))  # so that no part is all of it
     unchecked: dict[str, Replica] = {}
     patch = destination.patch
 
@@ -131,13 +138,12 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
         return patch(*args, **how)
 
     monkeypatch.setattr(destination, "patch", listed_before)
-    assert first.copy(Span(0, len(DATA)), {}, lambda: True)
-    found, gaps = third.cover(third.staged())
-    assert gaps == []
-    assert second.cover(unchecked) == ([], [Span(0, len(DATA))])
+    assert len(list(first.copy(of_span, whole, {}, lambda _: True))) == 13
+    found = third.all()
+    assert found.gaps == []
     once = iter([True])
-    second.copy(Span(0, len(DATA)), unchecked, lambda: next(once, False))
-    third.compose(found, Stamp(), ABSENT, lambda: True)
+    list(second.copy(of_span, whole, unchecked, lambda _: next(once, False)))
+    third.compose(found.chain, lambda _: Stamp(), ABSENT, lambda: True, map)
     assert destination.data("k") == DATA
 
 
@@ -192,7 +198,7 @@ def test_few_spans_have_more_streams_than_one_each(threads: Executor, spans: int
 def test_a_message_is_done_with_once_its_rest_is_on_the_queue_anew(threads: Executor) -> None:
     """Else each delivery that is too short makes two messages of one."""
     bench = Bench(threads, span=300)
-    bench.pace = Pace(lambda: 0.0, shortest=10)
+    bench.pace = EvenPace(10)
     bench.put()
     with pytest.raises(Unavailable):
         bench.run(queue=True)
@@ -221,12 +227,12 @@ def test_a_part_without_its_checksum_is_in_no_unions_way(threads: Executor, monk
     monkeypatch.setattr("handler.reconcile.SMALL", 50)
     faults = Faults()
     bench = Bench(threads, faults, span=1 << 20)
-    bench.pace = Pace(lambda: 0.0, shortest=64)
+    bench.pace = EvenPace(64)
     bench.put()
     faults.at("destination.patch", 1, raises=Unavailable("503"))
     with pytest.raises(Unavailable):
         bench.run(spans=2)
-    bench.pace = Pace(lambda: 0.0, shortest=2)
+    bench.pace = EvenPace(2)
     assert bench.run(again=True).actions == (Action.PUT,)
     assert bench.only_the_copy()
 
@@ -245,10 +251,10 @@ def test_nothing_is_joined_once_time_is_over(threads: Executor) -> None:
 def test_a_part_that_another_put_first_tells_nothing_of_the_rate() -> None:
     seconds = iter([0.0, 0.1])
     pace = Pace(lambda: 600.0, lambda: next(seconds), shortest=1)
-    before = pace.length()
+    before = pace.length(1 << 40)
     with pytest.raises(Moved), pace.measured(1 << 30):
         raise Moved("taken")
-    assert pace.length() == before
+    assert pace.length(1 << 40) == before
 
 
 def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there(threads: Executor) -> None:
@@ -257,7 +263,7 @@ def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there
     with pytest.raises(Unavailable) as caught:
         bench.run(queue=True)
     assert caught.value.code == IN_PARTS
-    assert [part.index for part in bench.sent] == list(range(13))
+    assert [part.span for part in bench.sent] == [Span(at, min(at + 100, len(DATA))) for at in range(0, len(DATA), 100)]
     for part in [*reversed(bench.sent), *bench.sent[:3]]:
         bench.run(part, queue=True)
     assert bench.only_the_copy()
@@ -274,7 +280,10 @@ def test_time_that_runs_out_hands_the_rest_over_where_there_is_a_queue(threads: 
     with pytest.raises(Unavailable) as caught:
         reconcile(route, "k", go_on=lambda: next(left, None) is not None)
     assert caught.value.code == IN_PARTS
-    assert len(sent) + len(bench.destination.keys()) == 13
+    staged = bench.destination.keys()
+    marked = {name for name in staged if name.endswith("/sent")}
+    assert len(marked) == 1, "a later delivery of the event sends them no more"
+    assert len(sent) + len(staged - marked) == 13
     for part in sent:
         bench.run(part, queue=True)
     assert bench.only_the_copy()
@@ -302,16 +311,16 @@ def test_a_superseded_part_does_not_touch_the_newer_states_parts(threads: Execut
     bench.put()
     with pytest.raises(Unavailable):
         bench.run(queue=True)
-    old = bench.sent[0]
+    old, older = bench.sent[0], bench.destination.keys()
     bench.put(DATA[::-1])
     bench.sent.clear()
     with pytest.raises(Unavailable):
         bench.run(queue=True)
     bench.run(bench.sent[0], queue=True)
-    staged = bench.destination.keys()
-    assert len(staged) == 1
+    newer = bench.destination.keys() - older
+    assert len(newer) == 2, "a span, and the marker"
     bench.run(old, queue=True)
-    assert bench.destination.keys() == staged
+    assert bench.destination.keys() == newer
 
 
 @pytest.mark.parametrize("call", ["destination.put", "destination.compose", "destination.patch"])
@@ -346,35 +355,46 @@ def test_two_that_copy_the_same_object_at_once_end_equal(threads: Executor, faul
 
 def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
     for size in (LARGE, HUGE + 1, 32 * GIB, 32 * GIB + 1, 5 * TIB):
-        plan = Plan(Part.of(original_of(b"", last_modified=original_of(b"").last_modified, size=size), RULE, "k"))
-        assert 1 <= plan.count <= FAN * FAN
-        assert plan.size % SPAN == 0
-        bounds = [span for index in range(plan.count) for span in plan.within(index, [Span(0, size)])]
-        assert len(bounds) == plan.count
+        original = original_of(b"", size=size, checksums={"CRC32C": "AAAAAA=="})
+        plan = Plan.of(Part.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, None)
+        assert 1 <= len(plan.spans) <= FAN * FAN
+        bounds = [part.span for part in plan.spans if part.span]
+        assert len(bounds) == len(plan.spans)
         assert bounds[0].start == 0
         assert bounds[-1].stop == size
         assert all(left.stop == right.start for left, right in itertools.pairwise(bounds))
-        assert plan.part(Span(0, 1)).startswith(STAGING)
+        assert {span.size % SPAN for span in bounds[:-1]} == {0}
+        assert plan.part(Span(0, 1), plan.spans[0]).startswith(STAGING)
+
+
+WORK = replace(
+    Part.of(original_of(DATA, version_id="v1"), RULE, "copies/k"),
+    span=Span(100, 200),
+    check="SHA256 of parts",
+    plan="p",
+    parts=(S3Part(60, "x"), S3Part(80)),
+    offset=90,
+    assumed=True,
+)
 
 
 def test_a_part_travels_through_a_queue_unchanged() -> None:
-    part = Part.of(original_of(DATA, version_id="v1"), RULE, "copies/k").at(7)
+    part = WORK
     message = {"eventSource": "aws:sqs", "messageId": "1", "body": part_message(part)}
     batch = parse({"Records": [message]})
     assert batch.trigger is Trigger.QUEUE
     assert [change.part for change in batch.deliveries[0].changes] == [part]
 
 
-WORK = Part.of(original_of(DATA, version_id="v1"), RULE, "copies/k").at(7)
-
-
 @pytest.mark.parametrize(
     "body",
     [
         '{"replicatePart": {}}',
-        '{"replicatePart": {"index": 1}}',
+        '{"replicatePart": {"span": [0, 1]}}',
         '{"replicatePart": 3}',
-        *(part_message(replace(WORK, **{name: []})) for name in ("version_id", "name", "size", "index")),  # type: ignore[arg-type] # so it shall be
+        *(part_message(replace(WORK, **{name: []})) for name in ("version_id", "name", "size", "plan", "assumed")),  # type: ignore[arg-type] # so it shall be
+        *(part_message(replace(WORK, span=span)) for span in (None, (3, 3), (-1, 3), (1,), "ab")),  # type: ignore[arg-type] # so it shall be
+        *(part_message(replace(WORK, parts=parts)) for parts in ([1], [[1, 2]], [[0, ""]], {}, None)),  # type: ignore[arg-type] # so it shall be
     ],
 )
 def test_a_message_that_is_no_part_is_a_fault(body: str) -> None:
@@ -413,11 +433,11 @@ def test_a_part_is_as_long_as_there_is_time_for() -> None:
     pace = Pace(clock.left, clock, shortest=10)
     with pace.measured(100):
         clock.now = 10.0
-    assert pace.length() == 50, "half of what 10 s are enough for"
+    assert pace.length(1 << 40) == 50, "half of what 10 s are enough for"
     assert pace.allows(50, again=True)
     assert not pace.allows(51, again=False)
     clock.now = 25.0
-    assert pace.length() == 10
+    assert pace.length(1 << 40) == 10
 
 
 def test_a_short_part_tells_nothing_of_the_rate() -> None:
@@ -428,7 +448,7 @@ def test_a_short_part_tells_nothing_of_the_rate() -> None:
         clock.now = 1.0
     with pace.measured(9):
         clock.now = 2.0
-    assert pace.length() == 900
+    assert pace.length(1 << 40) == 900
 
 
 def test_a_failure_is_remembered_as_no_faster_than_it_was() -> None:
@@ -442,7 +462,7 @@ def test_a_failure_is_remembered_as_no_faster_than_it_was() -> None:
 
     with pytest.raises(Unavailable):
         stall()
-    assert pace.length() == 50
+    assert pace.length(1 << 40) == 50
 
 
 def test_an_object_that_there_is_no_time_to_stream_goes_in_parts(threads: Executor) -> None:
@@ -460,7 +480,7 @@ def test_parts_of_any_length_make_one_whole(threads: Executor, faults: Faults) -
     bench.put()
     with pytest.raises(Unavailable):
         bench.run(spans=3)
-    bench.pace, rival.pace = Pace(lambda: 0.0, shortest=7), Pace(lambda: 0.0, shortest=50)
+    bench.pace, rival.pace = EvenPace(7), EvenPace(50)
     rival.source, rival.destination = bench.source, bench.destination
     faults.at("source.open", 9, then=rival.run)
     assert bench.run(again=True).why == "equal"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import zlib
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import Corrupt, Unavailable
-from handler.model import Original, Span
-from handler.transfer import CheckedReader, check_of, pieces
-from tests.fakes import BadReader, breaks, crc32c, ends_early, md5, original_of, reader, too_long
+from handler.model import Original, S3Part, Span
+from handler.transfer import COMPOSITES, CheckedReader, HashedReader, check_of, composite_of, pieces
+from tests.fakes import BadReader, breaks, checksum, crc32c, ends_early, md5, original_of, reader, too_long
 
 DATA = bytes(range(256)) * 5 + b"end"
 
@@ -91,20 +92,30 @@ def test_what_cannot_be_checked_is_counted_all_the_same(original: Original) -> N
 PARTS = 500
 
 
-@pytest.mark.parametrize("part_size", [1, 7, PARTS, len(DATA) - 1, len(DATA), 5000])
-@pytest.mark.parametrize("name", ["SHA256", "CRC32C", "ETAG"])
-def test_checksums_of_parts_are_verified_where_the_parts_are_known(part_size: int, name: str) -> None:
-    parts = [DATA[start : start + part_size] for start in range(0, len(DATA), part_size)]
-    digest = {
-        "SHA256": lambda data: hashlib.sha256(data).digest(),
-        "CRC32C": lambda data: base64.b64decode(crc32c(data)),
-        "ETAG": lambda data: hashlib.md5(data, usedforsecurity=False).digest(),
-    }[name]
-    composite = b64(digest(b"".join(map(digest, parts))))
-    original = replace(unhashed(), composites={name: composite}, part_size=part_size)
+@pytest.mark.parametrize(
+    "sizes", [(1,) * len(DATA), (PARTS, PARTS, 283), (1282, 1), (1283,), (7, 1200, 76), (3, 3, 1277)]
+)
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_checksums_of_parts_are_verified_whatever_the_parts_sizes(sizes: tuple[int, ...], name: str) -> None:
+    stops = list(itertools.accumulate(sizes))
+    parts = [DATA[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)]
+    composite = composite_of(name, [checksum(name, part) for part in parts])
+    original = replace(unhashed(), composites={name: composite}, parts=tuple(map(S3Part, sizes)))
     assert verified(original, DATA) == DATA
+    for wrong in (DATA[:-1] + b"!", bytes([DATA[0] ^ 1]) + DATA[1:]):
+        with pytest.raises(Corrupt, match=name):
+            verified(original, wrong)
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_a_reader_that_knows_the_checksum_gives_its_verdict_before_the_last_bytes(name: str) -> None:
+    right = HashedReader(reader(DATA, at_most=100), name, checksum(name, DATA))
+    assert b"".join(iter(right.read, b"")) == DATA
+    assert right.checksum == checksum(name, DATA)
+    wrong = HashedReader(reader(DATA, at_most=100), name, checksum(name, DATA[::-1]))
+    assert len(wrong.read(1000) + wrong.read(200)) < len(DATA)
     with pytest.raises(Corrupt, match=name):
-        verified(original, DATA[:-1] + b"!")
+        list(iter(wrong.read, b""))
 
 
 def test_checksums_of_parts_say_nothing_where_the_parts_are_not_known() -> None:

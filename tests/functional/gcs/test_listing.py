@@ -88,3 +88,18 @@ def test_the_real_client_lists(full: Api, client: storage.Client) -> None:
 )  # fmt: skip
 def test_what_cannot_be_listed_is_refused(api: Api, query: dict[str, str], status: int) -> None:
     assert api.call("GET", f"/storage/v1/b/{api.bucket}/o", params=query).status_code == status
+
+
+def test_a_listing_has_no_checksums_of_objects_under_a_customer_managed_key(client: storage.Client) -> None:
+    """A get has them: https://cloud.google.com/storage/docs/encryption/customer-managed-keys."""
+    bucket = client.bucket("under-a-key")
+    bucket.default_kms_key_name = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
+    bucket.create()
+    blob = bucket.blob("a")
+    blob.upload_from_string(b"data")
+    (listed,) = client.list_blobs(bucket)
+    assert (listed.crc32c, listed.md5_hash) == (None, None)
+    found = bucket.get_blob("a")
+    assert found is not None
+    assert found.crc32c == blob.crc32c is not None
+    assert found.kms_key_name == bucket.default_kms_key_name

@@ -1,0 +1,62 @@
+"""The largest objects end, by slow instances too, and by no more requests than `parts.most_calls` says."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from handler.app import MARGIN
+from handler.model import GIB, MIB, TIB
+from handler.pace import SHORTEST
+from handler.parts import most_calls
+from tests.unit.fanout_simulation import PAGE, TIMEOUT, Report, simulate
+
+MB = 1_000_000
+WORKERS = 20
+
+
+def hours(size: int, rate: float) -> float:
+    """How long the bytes alone take."""
+    return size / (rate * WORKERS) / 3600
+
+
+def assert_ended(report: Report, size: int, rate: float) -> None:
+    sys.stdout.write(f"{size / TIB:g} TiB at {rate / MB:g} MB/s: {report}\n")
+    assert report.left == ["k"], "it does not end, or leaves something"
+    assert report.failures == report.killed == 0
+    calls = sum(report.calls.values()) + report.sent
+    assert calls <= most_calls(size, rate, TIMEOUT - MARGIN) < 4 * calls
+    assert min(report.sizes) >= SHORTEST
+    assert report.read < 1.05 * size, "much is read again"
+    assert report.hours < 1.25 * hours(size, rate) + 0.1
+
+
+@pytest.mark.parametrize(("size", "rate"), [(2 * TIB, 10 * MB), (5 * TIB, 50 * MB)], ids=["2 TiB at 10", "5 TiB at 50"])
+def test_a_huge_object_ends_within_the_requests_that_are_stated(size: int, rate: float) -> None:
+    assert_ended(simulate(size, rate, workers=WORKERS), size, rate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [10 * MB, 20 * MB, 50 * MB, 200 * MB])
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+def test_five_tebibytes_end_at_any_rate(rate: float, *, warm: bool) -> None:
+    """`make fanout-scale` does this."""
+    assert_ended(simulate(5 * TIB, rate, workers=WORKERS, warm=warm), 5 * TIB, rate)
+
+
+@pytest.mark.parametrize("workers", [2, 100])
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+def test_objects_of_many_sizes_end(workers: int, *, warm: bool) -> None:
+    for size, rate in ((GIB, 2 * MB), (3 * GIB + 1, 500 * MB), (9 * GIB + 5 * MIB, 2 * MB), (33 * GIB + 1, 30 * MB)):
+        report = simulate(size, rate, workers=workers, warm=warm)
+        assert report.left == ["k"]
+        assert report.killed == 0
+        shorter = sum(part < SHORTEST for part in report.sizes)
+        assert shorter <= -(-size // (32 * MIB)), "only a span's rest is shorter"
+
+
+def test_a_worker_lists_its_own_span_and_whole_spans_only() -> None:
+    """Else each invocation lists all parts there are, which are a hundred thousand in the middle."""
+    report = simulate(256 * GIB, MB, workers=WORKERS)
+    assert report.calls["list"] <= 4 * report.invocations < PAGE * report.invocations
