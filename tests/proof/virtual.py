@@ -433,6 +433,10 @@ class _SourceInTrouble:
         self._deployment.meet(Side.SOURCE, self._bucket, key)
         return self._source.head(key)
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        self._deployment.meet(Side.SOURCE, self._bucket, original.key)
+        return self._source.parts(original, exact=exact)
+
     @contextlib.contextmanager
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[Reader]:
         self._deployment.meet(Side.SOURCE, self._bucket, key)

@@ -27,6 +27,7 @@ METRICS = {
     "OperationsReplicated",
     "OperationsFailedReplication",
     "OperationsPendingReplication",
+    "OperationsUnverified",
     "BytesPendingReplication",
 }
 
@@ -65,6 +66,18 @@ def measured(metrics: Any) -> dict[str, float]:
     assert directive["Namespace"] == "Replicator"
     assert {"SourceBucket", "Rule"} <= {name for names in directive["Dimensions"] for name in names}
     return {metric["Name"]: sum(metrics[metric["Name"]]) for metric in directive["Metrics"]}
+
+
+@pytest.mark.parametrize(
+    ("check", "actions", "count"),
+    [("none", (Action.PUT,), 1), ("CRC32C", (Action.PUT,), 0), ("none", (Action.PATCH,), 0), ("none", (), 0)],
+)
+def test_what_is_written_without_a_check_is_counted(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO, check: str, actions: tuple[Action, ...], count: int
+) -> None:
+    done = result(actions=actions)
+    _, (metrics,) = report(capsys, log, replace(done, outcomes=(replace(done.outcomes[0], check=check),)))
+    assert measured(metrics)["OperationsUnverified"] == count
 
 
 def test_an_outcome_is_one_line(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
