@@ -144,7 +144,7 @@ def test_a_bucket_of_another_owner_is_refused_whatever_is_asked_of_it(
         lambda at: theirs.open("k", at=at, span=part).__enter__(),
         lambda at: theirs.open("k", at=at).__enter__(),
         lambda _: theirs._tags("k", None),
-        lambda at: theirs._part(at, 1),
+        lambda at: theirs._parts._size(at, 1, 1),
         lambda _: theirs._require_bucket(),
     ]
     for ask in asks:

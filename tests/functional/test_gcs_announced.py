@@ -79,6 +79,9 @@ class _Asked:
     def head(self, key: str) -> Original | None:
         return self.source.head(key)
 
+    def parts(self, original: Original, *, exact: bool = False) -> Original:
+        return self.source.parts(original, exact=exact)
+
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> AbstractContextManager[Reader]:
         self.seen.append("asked")
         return self._opened(key, at, span)

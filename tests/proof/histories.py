@@ -67,7 +67,10 @@ def in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
         yield Explorer(_history(changes, reconcile, span=1), at_once=2, **budgets)
     for changes in (("put AB",), ("put AB", "delete")):
         yield Explorer(_history(changes, reconcile, span=1, queue=True), duplicates=0, crashes=0, at_once=2)
-    yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=0, crashes=1, at_once=2)
+    yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=1, crashes=1, at_once=2)
+    yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=0, crashes=1, losses=1, at_once=2)
+    keyed = _history(("put ABC",), reconcile, span=2, queue=True, hurried=True, keyed=True)
+    yield Explorer(keyed, duplicates=0, crashes=1, at_once=2)
     for changes in (("put ABC",), ("put ABC", "delete")):
         hurried = _history(changes, reconcile, span=2, hurried=True)
         yield Explorer(hurried, duplicates=2 - len(changes), crashes=1, losses=1, at_once=2)
@@ -99,10 +102,20 @@ def _history(
     span: int = 0,
     queue: bool = False,
     hurried: bool = False,
+    keyed: bool = False,
 ) -> History:
     name = ", ".join(changes) + (" (versioned)" if versioned else "") + (f" over foreign {foreign}" if foreign else "")
     name += " handed over in parts" if queue else " in parts" if span else ""
     name += " by workers in a hurry" if hurried else ""
+    name += " under a customer-managed key" if keyed else ""
     return History(
-        name, changes, reconcile, versioned=versioned, foreign=foreign, span=span, queue=queue, hurried=hurried
+        name,
+        changes,
+        reconcile,
+        versioned=versioned,
+        foreign=foreign,
+        span=span,
+        queue=queue,
+        hurried=hurried,
+        keyed=keyed,
     )

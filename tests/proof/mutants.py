@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from handler import parts, plan, reconcile
+from handler import parts, plan, reconcile, staging
 from tests.proof.explore import BrokenError
 from tests.proof.histories import in_parts, large_in_parts, quick, thorough
 from tests.proof.world import Reconcile
@@ -33,7 +33,7 @@ class Mutant:
     def reconcile(self) -> Reconcile:
         """Return the loop with the fault in it: each module anew, on those before it."""
         made: list[ModuleType] = []
-        for module in (plan, parts, reconcile):
+        for module in (plan, staging, parts, reconcile):
             copy = self._copied(module)
             own = {name: value for before in made for name, value in vars(before).items() if _is_of(value, before)}
             vars(copy).update({name: value for name, value in own.items() if name in vars(copy)})
@@ -147,21 +147,21 @@ MUTANTS = (
     ),
     Mutant(
         "leaves staged parts behind",
-        "sweep(self.route.destination, self._unneeded(staged))",
+        "sweep(self.route.destination, self._unneeded(self.staged), self.go_on)",
         "pass",
         of_parts=True,
     ),
     Mutant(
         "composes without a condition",
-        "[part.name for part in parts], stamp, expect=expect)",
-        "[part.name for part in parts], stamp, expect=type(expect)(-1, -1))",
-        parts,
+        "[piece.name for piece in pieces], stamp, expect=expect)",
+        f"[piece.name for piece in pieces], stamp, expect={_ANY})",
+        staging,
         of_parts=True,
     ),
     Mutant(
         "names parts alike for every state",
-        "_digest(repr(self.whole.state))",
-        "_digest(self.whole.name)",
+        "_digest(repr(whole.state))",
+        "_digest(whole.name)",
         plan,
         of_parts=True,
     ),

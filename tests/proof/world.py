@@ -13,7 +13,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -110,6 +110,7 @@ class History:
         span: bytes of a part, for objects copied in parts; 0 for none.
         queue: whether parts are handed over rather than copied by whoever begins.
         hurried: whether later deliveries have time for parts of one byte only, so that two cut differently.
+        keyed: whether the destination has a customer-managed key, so that its listings carry no checksums.
     """
 
     name: str
@@ -120,6 +121,7 @@ class History:
     span: int = 0
     queue: bool = False
     hurried: bool = False
+    keyed: bool = False
     states: list[State] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -199,7 +201,9 @@ class History:
 
     def stamped(self, stamp: Stamp) -> int:
         """The number of the source state that a stamp is of; a part's has none."""
-        return self._stamps[_identity(stamp)] if _identity(stamp) else STAGED
+        identity = _identity(stamp)
+        is_staged = all(name.startswith(f"{mapping.PROVENANCE}part-") for name, _ in identity)
+        return STAGED if is_staged else self._stamps[identity]
 
     def _after(self, change: str, number: int) -> State:
         if change == "delete":
@@ -295,7 +299,11 @@ class _Destination:
 
     def list(self, prefix: str, *, start: str = "", stop: str = "") -> Mapping[str, Replica]:
         listed = self._script.answer(Call("list", prefix, bounds=(start, stop))).listed
-        return {name: self._script.history.replica(copy) for name, copy in listed}
+        history = self._script.history
+        found = {name: history.replica(copy) for name, copy in listed}
+        if not history.keyed:
+            return found
+        return {name: replace(replica, crc32c=None, md5=None) for name, replica in found.items()}
 
     def _replica(self, call: Call) -> Replica:
         return self._script.history.replica(self._script.answer(call).copy)

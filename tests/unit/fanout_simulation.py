@@ -57,6 +57,9 @@ class Clock:
     def left(self) -> float:
         return self.deadline - MARGIN - self.now
 
+    def has_time(self) -> bool:
+        return self.left() > 0
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         if self.now > self.deadline:
@@ -285,9 +288,7 @@ def simulate(size: int, rate: float, *, workers: int = 20, most: int = 40_000, w
         message.receives += 1
         invocations += 1
         try:
-            reconcile(
-                route, "k", again=message.receives > 1, part=message.part, go_on=lambda clock=clock: clock.left() > 0
-            )
+            reconcile(route, "k", again=message.receives > 1, part=message.part, go_on=clock.has_time)
             done = True
         except ReplicationError:
             done = False

@@ -16,10 +16,10 @@ from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
 from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, S3Part, Span, Stamp
 from handler.pace import Pace
-from handler.parts import FAN, HUGE, LARGE, Parts
+from handler.parts import HUGE, LARGE, Parts
 from handler.plan import SPAN, STAGING, Plan
 from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
-from handler.staging import Job
+from handler.staging import FAN, Job
 from tests.fakes import EvenPace, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
@@ -386,6 +386,9 @@ def test_a_part_travels_through_a_queue_unchanged() -> None:
     assert [change.part for change in batch.deliveries[0].changes] == [part]
 
 
+NO_PARTS: list[Any] = [(1,), ((1, 2),), ((0, ""),), {}, None]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -394,7 +397,7 @@ def test_a_part_travels_through_a_queue_unchanged() -> None:
         '{"replicatePart": 3}',
         *(part_message(replace(WORK, **{name: []})) for name in ("version_id", "name", "size", "plan", "assumed")),  # type: ignore[arg-type] # so it shall be
         *(part_message(replace(WORK, span=span)) for span in (None, (3, 3), (-1, 3), (1,), "ab")),  # type: ignore[arg-type] # so it shall be
-        *(part_message(replace(WORK, parts=parts)) for parts in ([1], [[1, 2]], [[0, ""]], {}, None)),  # type: ignore[arg-type] # so it shall be
+        *(part_message(replace(WORK, parts=wrong)) for wrong in NO_PARTS),
     ],
 )
 def test_a_message_that_is_no_part_is_a_fault(body: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
@@ -16,7 +16,7 @@ from handler.pace import Pace
 from handler.parts import Parts
 from handler.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
 from handler.transfer import COMPOSITES
-from tests.fakes import EvenPace, MemoryDestination, MemorySource, original_of
+from tests.fakes import EvenPace, MemoryDestination, MemorySource, checksum, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
 DATA = bytes(range(256)) * 5 + b"tail"
@@ -61,7 +61,7 @@ class Copying:
         route = Route(source=self.source, destination=self.destination, rules=(RULE,), parts=parts)
         return reconcile(route, "k", part=part, again=again)
 
-    def _send(self, parts: list[Part]) -> None:  # type: ignore[misc] # as any sequence
+    def _send(self, parts: Sequence[Part]) -> None:
         self.queue += [part_message(part) for part in parts]
 
     def finish(self, *, most: int = 200) -> Iterator[Outcome]:
@@ -204,8 +204,6 @@ def test_a_listing_without_checksums_costs_a_look_at_each_part(
     threads: Executor, algorithm: str, *, queue: bool
 ) -> None:
     """As in a bucket with a customer-managed key; what is composed is verified all the same."""
-    from tests.fakes import checksum
-
     copying = Copying(threads, queue=queue, cmek=True)
     copying.source.put("k", DATA, checksums={algorithm: checksum(algorithm, DATA)}, md5=None)
     assert [outcome.why for outcome in copying.finish()][-1] == EQUAL
