@@ -41,6 +41,9 @@ outage: $(READY) ## kill the emulator's GCS server for 60 seconds under load, an
 kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
 	$(BIN)/python -m tests.benchmarks.kills
 
+fanout-scale: $(READY) ## copy 5 TiB in virtual time, at several rates, and count the requests
+	$(BIN)/python -m pytest -q -s -m slow tests/unit/test_fanout_scale.py
+
 fanout-kills: $(READY) ## SIGKILL instances 20 times while they copy one huge object in parts, and count what is read again
 	$(BIN)/python -m pytest -q -m slow tests/functional/test_fanout_kills.py
 	$(BIN)/python -m tests.benchmarks.fanout_kills
