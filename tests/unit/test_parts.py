@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import itertools
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anycrc
@@ -18,7 +20,7 @@ from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, 
 from handler.pace import Pace
 from handler.parts import HUGE, LARGE, Parts
 from handler.plan import SPAN, STAGING, Plan
-from handler.reconcile import IN_PARTS, Action, Outcome, Route, reconcile
+from handler.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
 from handler.staging import FAN, Job
 from tests.fakes import EvenPace, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
@@ -49,6 +51,7 @@ class Bench:
         self.sent: list[Part] = []
         self.pace: Pace = EvenPace(length)
         self.rule = RULE
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self._threads, self._span, self._faults = threads, span, faults or Faults()
 
     def put(self, data: bytes = DATA, algorithm: str = "CRC64NVME") -> None:
@@ -66,6 +69,7 @@ class Bench:
             span=self._span,
             send=self.sent.extend if queue else None,
             pace=self.pace,
+            now=lambda: self.now,
         )
         route = Route(
             source=self._faults.source(self.source),
@@ -74,6 +78,12 @@ class Bench:
             parts=parts,
         )
         return reconcile(route, "k", part=part, again=again, go_on=lambda: next(left, None) is not None)
+
+    def run_all(self) -> Iterator[Outcome]:
+        """Deliver all messages, then the event."""
+        while self.sent:
+            self.run(self.sent.pop(), queue=True)
+        yield self.run(queue=True, again=True)
 
     def only_the_copy(self, data: bytes = DATA) -> bool:
         return self.destination.keys() == {"k"} and self.destination.data("k") == data
@@ -207,6 +217,48 @@ def test_a_message_is_done_with_once_its_rest_is_on_the_queue_anew(threads: Exec
         bench.sent.clear()
         assert bench.run(message, queue=True, spans=2).actions == (Action.HAND_OVER,)
         assert bench.sent == [message]
+
+
+def test_a_message_that_copied_nothing_fails_instead_of_being_sent_again(threads: Executor) -> None:
+    """Else a chain of messages goes on for ever without a byte."""
+    bench = Bench(threads, span=300, length=10)
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    message = bench.sent[0]
+    bench.sent.clear()
+    with pytest.raises(Unavailable) as caught:
+        bench.run(message, queue=True, spans=1)
+    assert caught.value.code == "OutOfTime"
+    assert bench.sent == []
+
+
+def test_an_event_that_comes_again_sends_its_spans_again_only_after_a_day(threads: Executor) -> None:
+    bench = Bench(threads)
+    bench.put()
+    for later, sent in ((0, 13), (0, 0), (23, 0), (2, 13)):
+        bench.sent.clear()
+        bench.now += timedelta(hours=later)
+        with pytest.raises(Unavailable) as caught:
+            bench.run(queue=True, again=True)
+        assert caught.value.code == IN_PARTS
+        assert len(bench.sent) == sent
+    for part in bench.run_all():
+        assert part.why == EQUAL
+    assert bench.only_the_copy()
+
+
+def test_a_worker_lists_the_parts_of_its_own_span_only(threads: Executor) -> None:
+    bench = Bench(threads, span=300, length=10)
+    bench.put()
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    for message in list(bench.sent):  # a few parts of each
+        bench.run(message, queue=True, spans=8)
+    assert len(bench.destination.keys()) > 25
+    bench.destination.lists.clear()
+    bench.run(bench.sent[-1], queue=True, spans=3)
+    assert max(bench.destination.lists) < 10
 
 
 def test_parts_are_of_one_storage_class_though_the_originals_changes(threads: Executor) -> None:
