@@ -23,6 +23,7 @@ import boto3
 from botocore.config import Config
 
 from handler.model import Span
+from handler.plan import SPAN
 from local_emulator import moto_fixes
 from local_emulator.poller import failed_ids, sqs_event
 from tests.benchmarks.bench_fanout import Mapping
@@ -175,7 +176,8 @@ class Mortal(Mapping):
 
     def _invoke(self, session: Session, batch: list[MessageTypeDef]) -> None:
         (message,), pid = batch, session.process.pid
-        span: int | None = json.loads(message["Body"]).get("replicatePart", {}).get("index")
+        asked = json.loads(message["Body"]).get("replicatePart", {}).get("span")
+        span = asked[0] // SPAN if asked else None
         with self._lock:
             self.invocations += 1
             self._busy[pid] = _EVENT if span is None else _SPAN
