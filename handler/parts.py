@@ -33,12 +33,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from handler.composing import FAN, Joining
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.model import ABSENT, GIB, MIB, SMALL, Generation, Original, Part, Replica, Span, Stamp
 from handler.pace import SHORTEST, Pace
 from handler.plan import SPAN, Piece, Plan, cover, cut_name, shares, span_of, span_size
 from handler.ports import Composer, Source
-from handler.staging import FAN, Job, sweep
+from handler.staging import Job, sweep
 from handler.sums import Layout, check_of_parts, is_of_parts
 from handler.transfer import MERGED, composite, mergeable, nothing_of
 
@@ -173,7 +174,7 @@ class Parts:
             The copy, or None where others are to finish it.
 
         Raises:
-            Moved: as `Job.copy` and `Job.compose` do.
+            Moved: as `Job.copy` and `Joining.compose` do.
             Corrupt: the parts are not what S3 holds; what is wrong of them is gone.
             Unavailable: time ran out, and nothing was copied, or there is no queue to hand the rest over. What was
                 copied remains.
@@ -182,7 +183,7 @@ class Parts:
         if chain is None:
             return None
         try:
-            return Copied(*job.compose(chain, stamp, expect, has_time, self._threads.map))
+            return Copied(*Joining(job).compose(chain, stamp, expect, has_time, self._threads.map))
         except Corrupt:
             sweep(job.destination, job.destination.list(job.plan.prefix), has_time)
             self._require_boundaries(job, work)
@@ -202,7 +203,7 @@ class Parts:
                 return None
             if late:
                 raise Unavailable(f"no time is left for the rest of {span} of {work.name!r}", code="OutOfTime")
-            job.unite(work, _all_of(span, [*staged.chain, *pieces], work.name), has_time)
+            Joining(job).unite(work, _all_of(span, [*staged.chain, *pieces], work.name), has_time)
             blocks = job.blocks()
         return None if blocks.gaps else blocks.chain
 
@@ -225,7 +226,7 @@ class Parts:
                 raise Unavailable(f"no time is left for the rest of {name!r}", code="OutOfTime")
             chain = self._united(job, _all_of(whole, chain, name), has_time)
         if is_of_parts(job.check):
-            return job.held(Layout(job.original.parts, 0), chain, self._threads.map)
+            return Joining(job).held(Layout(job.original.parts, 0), chain, self._threads.map)
         return chain
 
     def _hand_over(self, job: Job, gaps: Sequence[Span], marker: Replica) -> None:
@@ -251,7 +252,7 @@ class Parts:
             if len(inside) > 1 and sum(piece.size for piece in inside) == span.size:
                 tasks.append((work, inside))
         consumed = {piece.name for _, inside in tasks for piece in inside}
-        blocks = self._threads.map(lambda task: job.unite(task[0], task[1], has_time), tasks)
+        blocks = self._threads.map(lambda task: Joining(job).unite(task[0], task[1], has_time), tasks)
         return sorted([*(piece for piece in chain if piece.name not in consumed), *blocks])
 
     def _copy(

@@ -20,9 +20,9 @@ import pytest
 
 from handler.adapters.gcs import GcsDestination
 from handler.app import Service
+from handler.composing import FAN
 from handler.model import KIB, MIB
 from handler.parts import Parts
-from handler.staging import FAN
 from local_emulator import moto_fixes
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import failed_ids, sqs_event

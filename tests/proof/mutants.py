@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from handler import parts, plan, reconcile, staging
+from handler import composing, parts, plan, reconcile, staging
 from tests.proof.explore import BrokenError
 from tests.proof.histories import in_parts, large_in_parts, quick, thorough
 from tests.proof.world import Reconcile
@@ -33,7 +33,7 @@ class Mutant:
     def reconcile(self) -> Reconcile:
         """Return the loop with the fault in it: each module anew, on those before it."""
         made: list[ModuleType] = []
-        for module in (plan, staging, parts, reconcile):
+        for module in (plan, staging, composing, parts, reconcile):
             copy = self._copied(module)
             own = {name: value for before in made for name, value in vars(before).items() if _is_of(value, before)}
             vars(copy).update({name: value for name, value in own.items() if name in vars(copy)})
@@ -155,7 +155,7 @@ MUTANTS = (
         "composes without a condition",
         "[piece.name for piece in pieces], stamp, expect=expect)",
         f"[piece.name for piece in pieces], stamp, expect={_ANY})",
-        staging,
+        composing,
         of_parts=True,
     ),
     Mutant(

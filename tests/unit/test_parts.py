@@ -14,6 +14,7 @@ from typing import Any
 import anycrc
 import pytest
 
+from handler.composing import FAN, Joining
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.events import Trigger, parse, part_message
 from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, S3Part, Span, Stamp
@@ -21,7 +22,7 @@ from handler.pace import Pace
 from handler.parts import HUGE, LARGE, Parts
 from handler.plan import SPAN, STAGING, Plan
 from handler.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
-from handler.staging import FAN, Job
+from handler.staging import Job
 from tests.fakes import EvenPace, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
@@ -153,7 +154,7 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
     assert found.gaps == []
     once = iter([True])
     list(second.copy(of_span, whole, unchecked, lambda _: next(once, False)))
-    third.compose(found.chain, lambda _: Stamp(), ABSENT, lambda: True, map)
+    Joining(third).compose(found.chain, lambda _: Stamp(), ABSENT, lambda: True, map)
     assert destination.data("k") == DATA
 
 
