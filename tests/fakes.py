@@ -286,8 +286,14 @@ class MemoryDestination:
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
         with self._lock:
             was = self._expect(key, expect, present=True)
+            before, after = was.stamp.custom_time, stamp.custom_time
             generation = was.generation._replace(metageneration=was.generation.metageneration + 1)
-            kept = replace(stamp, storage_class=was.stamp.storage_class)
+            if stamp.storage_class not in {None, was.stamp.storage_class}:  # a rewrite, which makes a new generation
+                self._generations += 1
+                generation = Generation(self._generations, 1)
+            elif before is not None and (after is None or after < before):
+                raise Refused(f"{key!r}: customTime cannot go back")
+            kept = replace(stamp, storage_class=stamp.storage_class or was.stamp.storage_class)
             replica = replace(was, generation=generation, stamp=kept)
             self._objects[key] = _Object(replica, self._objects[key].data)
             return replica
@@ -322,6 +328,14 @@ class MemoryDestination:
             self.lists.append(len(found))
             return found
 
+    def lifecycle(self, key: str, storage_class: str) -> None:
+        """Move an object to another class as the bucket's own rule does: the metageneration grows, and nobody asked."""
+        with self._lock:
+            was = self._objects[key]
+            generation = was.replica.generation._replace(metageneration=was.replica.generation.metageneration + 1)
+            stamp = replace(was.replica.stamp, storage_class=storage_class)
+            self._objects[key] = _Object(replace(was.replica, generation=generation, stamp=stamp), was.data)
+
     def foreign(self, key: str, data: bytes) -> Replica:
         """Put an object as another tool would: without provenance, and asking nobody."""
         with self._lock:
@@ -353,7 +367,11 @@ class MemoryDestination:
             size=len(data),
             crc32c=crc32c(data),
             md5=md5(data),
-            stamp=replace(stamp.recording(crc32c(data)), metadata=dict(stamp.recording(crc32c(data)).metadata)),
+            stamp=replace(
+                stamp.recording(crc32c(data)),
+                metadata=dict(stamp.recording(crc32c(data)).metadata),
+                storage_class=stamp.storage_class or "STANDARD",
+            ),
         )
         self._objects[key] = _Object(replica, data)
         return replica

@@ -271,9 +271,14 @@ def test_a_key_that_no_rule_covers_has_no_outcome_and_no_error() -> None:
 
 @pytest.mark.parametrize(
     ("tags", "storage_class"),
-    [({"team": "red", "tier": "1"}, "ARCHIVE"), ({"team": "red"}, "COLDLINE"), ({"tier": "1"}, "ARCHIVE"), ({}, None)],
+    [
+        ({"team": "red", "tier": "1"}, "ARCHIVE"),
+        ({"team": "red"}, "COLDLINE"),
+        ({"tier": "1"}, "ARCHIVE"),
+        ({}, "STANDARD"),
+    ],
 )
-def test_rules_that_share_a_name_compete_by_priority(tags: dict[str, str], storage_class: str | None) -> None:
+def test_rules_that_share_a_name_compete_by_priority(tags: dict[str, str], storage_class: str) -> None:
     world = World(
         RULE,
         replace(RULE, id="red", priority=1, tags={"team": "red"}, storage_classes={"*": "COLDLINE"}),
