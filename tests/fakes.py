@@ -259,14 +259,16 @@ class _Object:
 
 
 class MemoryDestination:
-    """One bucket in memory; see `Composer`. Its generations never repeat.
+    """One bucket in memory, with GCS's rules; see `Composer`. Its generations never repeat.
 
     Args:
+        clock: returns seconds. A second change of a name within one second is then `Unavailable`, as GCS answers 429.
         cmek: behave as a bucket with a customer-managed key: its listings carry no checksums.
     """
 
-    def __init__(self, *, cmek: bool = False) -> None:
-        self._cmek = cmek
+    def __init__(self, clock: Callable[[], float] | None = None, *, cmek: bool = False) -> None:
+        self._clock, self._cmek = clock, cmek
+        self._changed: dict[str, float] = {}
         self.lists: list[int] = []
         """How many objects each listing had."""
         self._objects: dict[str, _Object] = {}
@@ -281,6 +283,7 @@ class MemoryDestination:
         data = b"".join(pieces(body, 64 * KIB))
         with self._lock:
             self._expect(key, expect)
+            self._limit(key)
             return self._store(key, data, stamp)
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
@@ -293,6 +296,7 @@ class MemoryDestination:
                 generation = Generation(self._generations, 1)
             elif before is not None and (after is None or after < before):
                 raise Refused(f"{key!r}: customTime cannot go back")
+            self._limit(key)
             kept = replace(stamp, storage_class=stamp.storage_class or was.stamp.storage_class)
             replica = replace(was, generation=generation, stamp=kept)
             self._objects[key] = _Object(replica, self._objects[key].data)
@@ -301,9 +305,12 @@ class MemoryDestination:
     def delete(self, key: str, *, expect: Generation) -> None:
         with self._lock:
             self._expect(key, expect, present=True)
+            self._limit(key)
             del self._objects[key]
 
     def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
+        if not 1 <= len(parts) <= 32:
+            raise ValueError(f"{len(parts)} parts: GCS composes 1 to 32")
         with self._lock:
             missing = [part for part in parts if part not in self._objects]
             if missing:
@@ -311,6 +318,7 @@ class MemoryDestination:
             if len({self._objects[part].replica.stamp.storage_class for part in parts}) > 1:
                 raise Refused("the parts are of several storage classes")
             self._expect(key, expect)
+            self._limit(key)
             composed = self._store(key, b"".join(self._objects[part].data for part in parts), stamp)
             without_md5 = replace(composed, md5=None)
             for part in set(parts) - {key}:
@@ -359,6 +367,14 @@ class MemoryDestination:
         if replica.generation != expect or (present and not replica.exists):
             raise Moved(f"{key!r} is at {replica.generation}, not at {expect}")
         return replica
+
+    def _limit(self, key: str) -> None:
+        if self._clock is None:
+            return
+        now = self._clock()
+        if now - self._changed.get(key, now - 1) < 1:
+            raise Unavailable(f"{key!r} was changed within the last second", code="DstThrottled")
+        self._changed[key] = now
 
     def _store(self, key: str, data: bytes, stamp: Stamp) -> Replica:
         self._generations += 1
