@@ -98,11 +98,18 @@ def resource_of(stamp: Stamp) -> dict[str, Any]:
 
 
 def replica_of(resource: Mapping[str, Any]) -> Replica:
-    """What GCS says of an object. A resource that tells of none is a KeyError, ValueError or TypeError."""
+    """Return what GCS says of an object. No size means no bytes: protobuf's JSON leaves out a number that is 0.
+
+    Raises:
+        ValueError: there is no generation, so no change could be made on condition; or a value has another form.
+    """
+    for name in ("generation", "metageneration"):
+        if name not in resource:
+            raise ValueError(f"GCS describes an object without {name}")
     custom_time = resource.get("customTime")
     return Replica(
         generation=Generation(int(resource["generation"]), int(resource["metageneration"])),
-        size=int(resource["size"]),
+        size=int(resource.get("size", 0)),
         crc32c=resource.get("crc32c"),
         md5=resource.get("md5Hash"),
         stamp=Stamp(

@@ -1,0 +1,51 @@
+"""Resources that lack a field, as servers other than ours answer them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs_resources import replica_of
+from handler.errors import Unavailable
+from handler.model import ABSENT, Generation, Stamp
+from tests.fakes import crc32c, md5, reader
+from tests.functional.wire import Trouble, Wire, every
+
+EMPTY: dict[str, Any] = {
+    "name": "k",
+    "generation": "5",
+    "metageneration": "1",
+    "crc32c": crc32c(b""),
+    "md5Hash": md5(b""),
+}
+"""An empty object as storage-testbench describes it: protobuf's JSON leaves out a number that is 0."""
+
+
+def test_a_resource_without_size_is_of_an_empty_object() -> None:
+    replica = replica_of(EMPTY)
+    assert (replica.size, replica.generation) == (0, Generation(5, 1))
+
+
+def test_an_empty_object_is_put_read_and_listed_where_the_answer_has_no_size(gcs: GcsDestination, wire: Wire) -> None:
+    def answered(resource: dict[str, Any]) -> Trouble:
+        return Trouble(status=200, body=json.dumps(resource).encode())
+
+    wire.plan(every("POST"), answered(EMPTY))
+    wire.plan(every("GET"), answered(EMPTY), answered({"items": [EMPTY]}))
+    stored = gcs.put("k", reader(b""), Stamp(), expect=ABSENT)
+    assert stored.size == 0
+    assert gcs.head("k") == stored
+    assert gcs.list("") == {"k": stored}
+
+
+@pytest.mark.parametrize("missing", ["generation", "metageneration"])
+def test_a_resource_that_no_condition_can_be_made_of_is_an_error_that_says_so(
+    gcs: GcsDestination, wire: Wire, missing: str
+) -> None:
+    resource = {name: value for name, value in EMPTY.items() if name != missing}
+    wire.plan(every("GET"), Trouble(status=200, body=json.dumps(resource).encode()))
+    with pytest.raises(Unavailable, match=f"look at 'k': ValueError: GCS describes an object without {missing}"):
+        gcs.head("k")
