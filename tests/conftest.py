@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from botocore.config import Config
 
 from handler.adapters.s3_client import S3Requests
 from tests.fakes import Faults
+from tests.witness import known
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -30,21 +32,39 @@ _LOOPBACK = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "NO_PROXY": "127.0.0.1,localhost",
 }
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION")
+S3_CREDENTIALS = pytest.StashKey[dict[str, str]]()
+"""Those of the server at --s3-url."""
 _numbers = itertools.count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("contract", "more rigs for the Destination contract")
+    group = parser.getgroup("contract", "more servers for the contracts and for tests/witness")
     group.addoption("--gcs-url", help="another GCS server, for instance http://127.0.0.1:4443")
+    group.addoption("--gcs-server", choices=tuple(known.GCS), help="its name: its known differences are expected")
     group.addoption(
         "--gcs-bucket", help="a live bucket, with application default credentials; its objects are replaced"
     )
+    group.addoption("--s3-url", help="another S3 server, with the credentials of the environment; buckets are made")
+    group.addoption("--s3-server", choices=tuple(known.S3), help="its name: its known differences are expected")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the credentials for --s3-url before the environment is emptied."""
+    config.stash[S3_CREDENTIALS] = {name: os.environ[name] for name in _CREDENTIALS if name in os.environ}
+    if config.getoption("--s3-url") and not {*_CREDENTIALS[:2]} <= config.stash[S3_CREDENTIALS].keys():
+        raise pytest.UsageError("--s3-url needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say which rigs were not asked for: nothing is left out silently."""
-    unasked = [flag for flag in ("--gcs-url", "--gcs-bucket") if not config.getoption(flag)]
+    unasked = [flag for flag in ("--gcs-url", "--gcs-bucket", "--s3-url") if not config.getoption(flag)]
     return [f"contract rigs not asked for: {', '.join(unasked)}"] if unasked else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Expect the known differences of the servers that were named."""
+    known.expect(config, items)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -112,3 +132,18 @@ def versioned_bucket(s3: S3Client, bucket: str) -> str:
     """An empty versioned bucket of the test's own."""
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return bucket
+
+
+@pytest.fixture
+def other_s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3Client, str]]:
+    """A client of the S3 at --s3-url, and a bucket there, which is deleted again."""
+    for name, value in request.config.stash[S3_CREDENTIALS].items():
+        monkeypatch.setenv(name, value)
+    client, name = s3_client(request.config.getoption("--s3-url")), f"witness-{uuid.uuid4().hex}"
+    client.create_bucket(Bucket=name)
+    yield client, name
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=name):
+        for found in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
+            client.delete_object(Bucket=name, Key=found["Key"], VersionId=found["VersionId"])
+    client.delete_bucket(Bucket=name)
+    client.close()

@@ -83,16 +83,23 @@ def _s3(client: S3Client, source: Source, name: str, *, versioned: bool) -> Buck
     )
 
 
-@pytest.fixture(params=["memory", "memory versioned", "s3", "s3 versioned", "boto3", "boto3 versioned"])
+@pytest.fixture
 def origin(request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    """One source, empty; S3's by the function's own requests, and by boto3's alone."""
+    """One source, empty; S3's by the function's own requests, and by boto3's alone. `conftest.py` lists the kinds."""
     kind, _, versioned = request.param.partition(" ")
     if kind == "memory":
         yield _memory(bool(versioned))
         return
-    bucket, s3 = request.getfixturevalue("versioned_bucket" if versioned else "bucket"), request.getfixturevalue("s3")
-    with closing(s3_requests(request.getfixturevalue("s3_url"))) as requests:
-        source = S3Source(requests if kind == "s3" else s3, bucket, with_tags=True)
+    if kind.endswith("-url"):
+        s3, bucket = request.getfixturevalue("other_s3")
+        if versioned:
+            s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        url = request.config.getoption("--s3-url")
+    else:
+        bucket = request.getfixturevalue("versioned_bucket" if versioned else "bucket")
+        s3, url = request.getfixturevalue("s3"), request.getfixturevalue("s3_url")
+    with closing(s3_requests(url)) as requests:
+        source = S3Source(requests if kind.startswith("s3") else s3, bucket, with_tags=True)
         yield _s3(s3, source, bucket, versioned=bool(versioned))
 
 
