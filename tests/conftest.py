@@ -144,6 +144,7 @@ def other_s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     yield client, name
     for page in client.get_paginator("list_object_versions").paginate(Bucket=name):
         for found in (*page.get("Versions", []), *page.get("DeleteMarkers", [])):
-            client.delete_object(Bucket=name, Key=found["Key"], VersionId=found["VersionId"])
+            if found["Key"]:  # SeaweedFS lists `//` as the empty key
+                client.delete_object(Bucket=name, Key=found["Key"], VersionId=found["VersionId"])
     client.delete_bucket(Bucket=name)
     client.close()

@@ -125,7 +125,13 @@ class ResumableSession:
             answer = self._client.send("PUT", self._address, data, headers, attempts.silence())
         except Exception as error:  # noqa: BLE001 - total by design: what is not known may pass
             return None, translate(error, _WHAT)
-        if answer.status in {200, 201, 308}:
+        if answer.status == 308:
+            return answer, None
+        if answer.status in {200, 201}:
+            try:
+                answer.json()
+            except ValueError as error:  # cut on its way: the session says again what it made
+                return None, translate(error, _WHAT)
             return answer, None
         if answer.status in TRANSIENT:
             return answer, of_response(answer, _WHAT)

@@ -10,9 +10,10 @@ import pytest
 from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_resources import replica_of
 from handler.errors import Unavailable
-from handler.model import ABSENT, Generation, Stamp
+from handler.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import crc32c, md5, reader
-from tests.functional.wire import Trouble, Wire, every
+from tests.functional.conftest import Bucket
+from tests.functional.wire import Trouble, Wire, every, sends
 
 EMPTY: dict[str, Any] = {
     "name": "k",
@@ -49,3 +50,13 @@ def test_a_resource_that_no_condition_can_be_made_of_is_an_error_that_says_so(
     wire.plan(every("GET"), Trouble(status=200, body=json.dumps(resource).encode()))
     with pytest.raises(Unavailable, match=f"look at 'k': ValueError: GCS describes an object without {missing}"):
         gcs.head("k")
+
+
+@pytest.mark.parametrize("nth", [1, 3], ids=["first chunk", "last chunk"])
+def test_a_success_of_a_resumable_upload_that_is_cut_is_asked_for_again(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, nth: int
+) -> None:
+    data = bytes(2 * SMALL + 1)
+    wire.plan(sends("PUT", nth), Trouble(status=200, body=b"{"))
+    stored = gcs.put("k", reader(data), Stamp(), expect=ABSENT)
+    assert (stored.size, stored.crc32c, gcs_bucket.data("k")) == (len(data), crc32c(data), data)
