@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from handler.adapters.gcs_client import connect
 from handler.model import Generation, Replica, Stamp
 from handler.ports import Composer, Destination, Reader
 from tests.fakes import MemoryDestination
+from tests.witness.known import ADDED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +98,34 @@ def _shim(request: pytest.FixtureRequest, _folder: Path, kind: type[GcsDestinati
     yield from _gcs(server.url, name, litter, kind)
 
 
+class OverTestbench(GcsDestination):
+    """Overlooks the custom metadata that storage-testbench adds to every object."""
+
+    def head(self, key: str) -> Replica:
+        return _without_added(super().head(key))
+
+    def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
+        return _without_added(super().put(key, body, stamp, expect=expect))
+
+    def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
+        return _without_added(super().patch(key, stamp, expect=expect))
+
+    def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
+        return _without_added(super().compose(key, parts, stamp, expect=expect))
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, Replica]]:
+        return ((name, _without_added(replica)) for name, replica in super().scan(prefix))
+
+
+def _without_added(replica: Replica) -> Replica:
+    metadata = {name: value for name, value in replica.stamp.metadata.items() if not name.startswith(ADDED)}
+    return replace(replica, stamp=replace(replica.stamp, metadata=metadata))
+
+
 @contextmanager
 def _server(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
-    yield from _gcs(request.config.getoption("--gcs-url"), f"contract-{uuid.uuid4().hex}")
+    kind = OverTestbench if request.config.getoption("--gcs-server") == "storage-testbench" else GcsDestination
+    yield from _gcs(request.config.getoption("--gcs-url"), f"contract-{uuid.uuid4().hex}", kind=kind)
 
 
 @contextmanager

@@ -18,12 +18,10 @@ from handler import app
 from local_emulator.gcs import GcsServer
 from tests.conftest import s3_client
 from tests.functional.rig import Clock, message, record
+from tests.witness.known import ADDED
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-OF_THE_SERVER = ("x_emulator_", "x_testbench_")
-"""Custom metadata that storage-testbench adds to every object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +75,7 @@ class World:
         blob = self.copy(key)
         assert blob is not None
         return {
-            name: value
-            for name, value in (blob.metadata or {}).items()
-            if not name.startswith(("s3-replica-", *OF_THE_SERVER))
+            name: value for name, value in (blob.metadata or {}).items() if not name.startswith(("s3-replica-", *ADDED))
         }
 
 

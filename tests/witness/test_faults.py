@@ -33,7 +33,15 @@ STAMP = Stamp(
     custom_time=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
 )
 INSERT = "storage.objects.insert"
-PASSING = ["return-503", "return-500", "return-502", "return-504", "return-429", "return-408", "return-reset-connection"]
+PASSING = [
+    "return-503",
+    "return-500",
+    "return-502",
+    "return-504",
+    "return-429",
+    "return-408",
+    "return-reset-connection",
+]
 IN_CHUNKS: Sequence[Sequence[str]] = [
     ["return-503-after-256K"],
     ["return-503-after-8192K"],
