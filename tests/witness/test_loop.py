@@ -215,8 +215,7 @@ def test_a_source_bucket_that_is_gone_deletes_no_copy(world: World) -> None:
     world.s3.put_object(Bucket=world.bucket, Key="k", Body=b"data")
     world.deliver("k")
     gone = f"{world.bucket}-gone"
-    rule = {"ID": "all", "Source": {"Bucket": gone}, "Destination": {"Bucket": f"gs://{world.copies.name}"}}
-    world.deploy(**rule)
+    world.deploy(Source={"Bucket": gone})
     batch = {"Records": [message("m", record(gone, "k", "ObjectRemoved:Delete"))]}
     assert app.lambda_handler(batch, Clock()) == {"batchItemFailures": [{"itemIdentifier": "m"}]}
     assert world.content("k") == b"data"
