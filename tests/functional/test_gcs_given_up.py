@@ -163,8 +163,12 @@ def test_a_success_that_tells_of_no_object_is_unavailable_and_deletes_none(
     gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, body: bytes, size: int
 ) -> None:
     """What became of the object nobody knows: redelivery looks. Above all no DELETE goes out without a generation."""
-    last = sends("PUT", 3) if size == SIZE else sends("POST")
-    wire.plan(last, Trouble(status=200, body=body))
+    if size < SIZE:
+        wire.plan(sends("POST"), Trouble(status=200, body=body))
+    else:  # a session is asked again where its answer is no JSON, and says the same here
+        wire.plan(sends("PUT", 3), Trouble(status=200, body=body))
+        again = 0 if body.startswith((b"{", b"[")) else TRIES - 1
+        wire.plan(lambda request: request.range.startswith("bytes */"), *[Trouble(status=200, body=body)] * again)
     gcs_bucket.insert("k", b"rival")
     at = gcs.head("k").generation
     with pytest.raises(Unavailable):
