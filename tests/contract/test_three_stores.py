@@ -444,8 +444,8 @@ EXAMPLES = int(os.environ.get("THREE_STORES_EXAMPLES", "12"))
 
 
 def test_the_fake_the_folder_and_the_server_answer_alike(world: World) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call] # hypothesis's own
-        lambda: ThreeStores(world),
+    run_state_machine_as_test(
+        lambda: ThreeStores(world),  # type: ignore[arg-type] # any factory will do
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),

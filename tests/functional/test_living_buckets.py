@@ -80,7 +80,7 @@ def wire(living_gcs: GcsServer) -> Iterator[Wire]:
 def _waits_move_time(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
     time.waits.clear()
     time.stands = False
-    monkeypatch.setitem(GcsDestination.__init__.__kwdefaults__, "sleep", time.sleep)
+    monkeypatch.setitem(GcsDestination.__init__.__kwdefaults__ or {}, "sleep", time.sleep)
 
 
 class Life:
