@@ -113,8 +113,9 @@ class OverTestbench(GcsDestination):
     def compose(self, key: str, parts: Sequence[str], stamp: Stamp, *, expect: Generation) -> Replica:
         return _without_added(super().compose(key, parts, stamp, expect=expect))
 
-    def scan(self, prefix: str) -> Iterator[tuple[str, Replica]]:
-        return ((name, _without_added(replica)) for name, replica in super().scan(prefix))
+    def scan(self, prefix: str, *, start: str = "", stop: str = "") -> Iterator[tuple[str, Replica]]:
+        found = super().scan(prefix, start=start, stop=stop)
+        return ((name, _without_added(replica)) for name, replica in found)
 
 
 def _without_added(replica: Replica) -> Replica:
