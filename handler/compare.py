@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -17,6 +17,7 @@ from handler.errors import Refused, ReplicationError
 from handler.held import Copy, Held
 from handler.listings import Doubt, Listings
 from handler.model import Change
+from handler.orphans import Orphans
 from handler.reconcile import DRY_RUN, Outcome
 from handler.replicator import Result, Work
 
@@ -52,7 +53,8 @@ class Finding(NamedTuple):
     """A copy that is not equal to its original, or was not."""
 
     what: str
-    """"put", "patch" or "delete", to be done or done; "held", a delete beyond the limit; "refused" or "failed"."""
+    """"put", "patch" or "delete", to be done or done; "held", a delete beyond the limit; "refused" or "failed"; of a
+    copy that no enabled rule makes: "orphan", "kept" or "removed"."""
     original: str
     copy: str
     why: str
@@ -67,24 +69,30 @@ class Verifier:
         settings: the rules, and how to reach both sides.
         mend: whether to make equal what is not.
         thorough: whether to check every key, whatever the listings show.
+        within_rules: whether to list only names under the rules' prefixes; orphans elsewhere are not found then.
+        removing: which orphans to remove: what their places begin with (`gs://bucket/prefix`).
         allowed: deletes that are carried out whatever their share is; None for the limit of `Held.excess`.
         pause: waits before keys are checked once more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword: what the command line asks for
         self,
         settings: config.Settings,
         *,
         mend: bool = False,
         thorough: bool = False,
+        within_rules: bool = False,
+        removing: Sequence[str] = (),
         allowed: float | None = None,
         pause: Callable[[], None] = lambda: time.sleep(PAUSE),
     ) -> None:
         self._settings, self._mend, self._allowed, self._pause = settings, mend, allowed, pause
+        self._within_rules, self._removes = within_rules, bool(removing)
         self._services = ExitStack()
         self.dry = self._service(settings, dry_run=True)
         """Says what would be done, and does nothing."""
-        self.listings = Listings(settings, self.dry.gcs, thorough=thorough)
+        self.orphans = Orphans(settings, self.dry.gcs, removing)
+        self.listings = Listings(settings, self.dry.gcs, thorough=thorough, notice=self.orphans.see)
         self.excess = ""
         """Why the deletes that were found are too many; "" if they are not."""
 
@@ -104,8 +112,23 @@ class Verifier:
             ReplicationError, ClientError, BotoCoreError: a side cannot be listed. No delete was carried out then.
         """
         doubts = self.listings.doubts(s3)
-        with closing(Held()) as deletes:
+        with closing(Held()) as deletes, closing(self.orphans) as orphans:
             yield from self._mended(doubts, deletes) if self._mend else self._named(doubts, deletes)
+            if not self._within_rules:
+                orphans.search()
+            self.excess = self._excess(deletes)
+            if self._mend:
+                yield from self._deleted(deletes)
+            for what, copies in (("orphan", orphans.left), ("kept", orphans.kept)):
+                yield from (Finding(what, *_places(copy), why) for copy, why in copies.reasons())
+            yield from self._removed(orphans)
+
+    def _excess(self, deletes: Held) -> str:
+        """Return why too much would be deleted by this run; if it deletes nothing, by a run with --mend."""
+        doomed, copies = self.orphans.doomed, self.listings.copies + self.orphans.copies
+        if self._removes and not self._mend:
+            return doomed.excess(copies, self._allowed)
+        return deletes.excess(copies, self._allowed, beside=[doomed])
 
     def _named(self, doubts: Iterable[Doubt], deletes: Held) -> Iterator[Finding]:
         """Name what is to be done, and do nothing."""
@@ -119,22 +142,39 @@ class Verifier:
             self._pause()
         for copy, found in _checked(self.dry, again):
             yield from _noted(deletes, copy, found)
-        self.excess = deletes.excess(self.listings.copies, self._allowed)
 
     def _mended(self, doubts: Iterable[Doubt], deletes: Held) -> Iterator[Finding]:
-        """Copy and patch at once. Delete after the last listing has ended, if the deletes are within the limit."""
+        """Copy and patch at once, and hold the deletes."""
         without_deletes = tuple(replace(rule, deletes=False) for rule in self._settings.rules)
         copying = self._service(replace(self._settings, rules=without_deletes))
         for some in _batches(doubts):
             yield from self._copied(copying, some, deletes)
-        self.excess = deletes.excess(self.listings.copies, self._allowed)
+
+    def _deleted(self, deletes: Held) -> Iterator[Finding]:
+        """Delete, after the last listing has ended, if the deletes are within the limit."""
         if self.excess:
-            yield from (Finding("held", *_places(copy), "no original") for copy in deletes)
+            yield from _held(deletes)
             return
         if len(deletes):
             sys.stderr.write(f"deleting {len(deletes):,} of {self.listings.copies.total():,} copies\n")
         for _, found in _checked(self._service(self._settings), deletes):
             yield from found
+
+    def _removed(self, orphans: Orphans) -> Iterator[Finding]:
+        """Remove the orphans that are to be removed, if the deletes are within the limit."""
+        if self.excess:
+            yield from _held(orphans.doomed)
+            return
+        if len(orphans.doomed):
+            sys.stderr.write(f"removing {len(orphans.doomed):,} orphans\n")
+        for copy, what, error in orphans.removed():
+            places = _places(copy)
+            if error:
+                yield _failure(places, error)
+            elif what == "removed":
+                yield Finding(what, *places, "done")
+            else:
+                yield Finding(what, *places, "it changed, or is gone, since it was listed")
 
     def _copied(self, copying: Service, doubts: list[Doubt], deletes: Held) -> Iterator[Finding]:
         """Copy and patch where there is an original, and hold back the deletes where there is none."""
@@ -180,6 +220,10 @@ def _copy(work: Work) -> Copy:
 
 def _places(copy: Copy) -> tuple[str, str]:
     return f"s3://{copy.bucket}/{copy.key}", f"{copy.destination}/{copy.name}"
+
+
+def _held(copies: Held) -> Iterator[Finding]:
+    return (Finding("held", *_places(copy), why) for copy, why in copies.reasons())
 
 
 def _noted(deletes: Held, copy: Copy, found: list[Finding]) -> list[Finding]:

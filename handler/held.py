@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from handler.model import MIB
@@ -30,22 +30,30 @@ class Held:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=MIB, mode="w+", encoding="utf-8")  # noqa: SIM115 - `close` closes it
-        self._by_bucket: Counter[str] = Counter()
+        self.by_bucket: Counter[str] = Counter()
+        """How many there are, by their originals' bucket."""
 
     def __len__(self) -> int:
-        return self._by_bucket.total()
+        return self.by_bucket.total()
 
     def __iter__(self) -> Iterator[Copy]:
         self._file.seek(0)
         for line in self._file:
-            yield Copy(*json.loads(line))
+            yield Copy(*json.loads(line)[:-1])
 
-    def add(self, copy: Copy) -> None:
+    def reasons(self) -> Iterator[tuple[Copy, str]]:
+        """Yield each copy with why it is held."""
+        self._file.seek(0)
+        for line in self._file:
+            *copy, why = json.loads(line)
+            yield Copy(*copy), why
+
+    def add(self, copy: Copy, why: str = "no original") -> None:
         """Hold back the delete of one more copy."""
-        self._file.write(json.dumps(copy) + "\n")
-        self._by_bucket[copy.bucket] += 1
+        self._file.write(json.dumps((*copy, why)) + "\n")
+        self.by_bucket[copy.bucket] += 1
 
-    def excess(self, copies: Mapping[str, int], allowed: float | None = None) -> str:
+    def excess(self, copies: Mapping[str, int], allowed: float | None = None, *, beside: Iterable[Held] = ()) -> str:
         """Return why these are too many deletes to carry out, "" if they are within the limit.
 
         The limit holds for the copies of each source bucket, as it is one bucket that is emptied by mistake, and for
@@ -54,11 +62,16 @@ class Held:
         Args:
             copies: how many copies there are, by the bucket of their originals.
             allowed: deletes that are allowed whatever their share is, infinite for any number; None for the limit.
+            beside: others that are to be deleted together with these.
         """
+        by_bucket = Counter(self.by_bucket)
+        for other in beside:
+            by_bucket += other.by_bucket
         if allowed is not None:
-            return "" if len(self) <= allowed else f"{len(self):,} deletes are more than the {allowed:,.0f} allowed"
-        groups = [("", len(self), sum(copies.values()))]
-        groups += [(f" of s3://{bucket}", count, copies[bucket]) for bucket, count in self._by_bucket.items()]
+            count = by_bucket.total()
+            return "" if count <= allowed else f"{count:,} deletes are more than the {allowed:,.0f} allowed"
+        groups = [("", by_bucket.total(), sum(copies.values()))]
+        groups += [(f" of s3://{bucket}", count, copies[bucket]) for bucket, count in by_bucket.items()]
         return next((_said(*group) for group in groups if _is_too_many(*group[1:])), "")
 
     def close(self) -> None:

@@ -41,12 +41,19 @@ class Listings:
         settings: the rules, and who owns the sources.
         gcs: returns the client of GCS.
         thorough: whether to doubt every copy, whatever the listings show.
+        notice: is told, once, of each object that is the copy of no key of its listing: destination, name and state.
     """
 
-    def __init__(self, settings: Settings, gcs: Callable[[], Any], *, thorough: bool = False) -> None:
-        self._settings, self._gcs, self._thorough = settings, gcs, thorough
+    def __init__(
+        self,
+        settings: Settings,
+        gcs: Callable[[], Any],
+        *,
+        thorough: bool = False,
+        notice: Callable[[str, str, Replica], None] = lambda *_: None,
+    ) -> None:
+        self._settings, self._gcs, self._thorough, self._notice = settings, gcs, thorough, notice
         self._rules = [rule for rules in settings.by_source.values() for rule in rules]
-        self._ids: set[str | None] = {rule.id for rule in self._rules}
         self.counts: Counter[str] = Counter()
         """How many "objects" were listed, and how many of what was not compared."""
         self.copies: Counter[str] = Counter()
@@ -58,9 +65,10 @@ class Listings:
         Raises:
             ReplicationError, ClientError, BotoCoreError: a side cannot be listed.
         """
-        for rule in self._rules:
-            if not self._is_within_another(rule):
-                yield from self._doubts(s3, rule)
+        listed = [rule for rule in self._rules if not self._is_within_another(rule)]
+        noticing = _disjoint(listed)
+        for rule in listed:
+            yield from self._doubts(s3, rule, is_noticing=rule.id in noticing)
 
     def _is_within_another(self, rule: Rule) -> bool:
         """Return True if another rule's listing has every copy of this rule: a copy is checked by all of its rules."""
@@ -72,7 +80,7 @@ class Listings:
             for place, other in enumerate(self._rules)
         )
 
-    def _doubts(self, s3: S3Client, rule: Rule) -> Iterator[Doubt]:
+    def _doubts(self, s3: S3Client, rule: Rule, *, is_noticing: bool) -> Iterator[Doubt]:
         scheme, _, bucket = rule.destination.partition("://")
         if scheme != "gs":
             self.counts[f"not compared, no GCS bucket: {rule.destination}"] += 1
@@ -90,8 +98,8 @@ class Listings:
                 continue
             if original or is_ours:
                 yield Doubt(Copy(rule.source, key, rule.destination, start + rest), original is not None)
-            elif copy and mapping.made_by(copy) not in self._ids:  # else it is in the listing of the rule that made it
-                self.counts["copies of others, left alone"] += 1
+            elif copy and is_noticing:
+                self._notice(rule.destination, start + rest, copy)
 
     def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
         """Return True if the two listings alone show the copy to be equal."""
@@ -117,6 +125,17 @@ class Listings:
         self.counts["objects"] += original is not None
         if original and self.counts["objects"] % _TOLD == 0:
             sys.stderr.write(f"{self.counts['objects']:,} objects compared\n")
+
+
+def _disjoint(rules: Iterable[Rule]) -> set[str]:
+    """Return the IDs of rules whose listings of the destinations have each name once, and all names of all rules."""
+    found: set[str] = set()
+    before: tuple[str, str] | None = None
+    for place, id_ in sorted(((rule.destination, rule.destination_key(rule.prefix)), rule.id) for rule in rules):
+        if before is None or place[0] != before[0] or not place[1].startswith(before[1]):
+            before = place
+            found.add(id_)
+    return found
 
 
 def joined(
