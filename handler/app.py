@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from handler.adapters.http import IDLE_MAX
 from handler.adapters.queue import DeadLetterQueue, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
+from handler.answers import task_result
 from handler.breaker import Circuits
 from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
@@ -23,6 +24,7 @@ from handler.model import Change, Part
 from handler.pace import Pace
 from handler.parts import Parts
 from handler.ports import Destination, Source
+from handler.reconcile import Outcome
 from handler.redelivery import Failed, delays, final_reason
 from handler.replicator import Replicator, Result, Work, coalesce
 from handler.throttle import ThrottledSource, TokenBucket
@@ -176,7 +178,8 @@ class Service:
         results = {result.work.place: result for result in self._run(work)}
         verdicts = [_verdict(delivery, results) for delivery in batch.deliveries]
         if batch.trigger is Trigger.BATCH_OPERATIONS:
-            return _task_results(event, batch, verdicts)
+            outcomes = [[*_outcomes(delivery, results)] for delivery in batch.deliveries]
+            return _task_results(event, batch, verdicts, outcomes)
         failed = [pair for pair in zip(batch.deliveries, verdicts, strict=True) if not self._settled(*pair)]
         if batch.trigger is Trigger.QUEUE:
             self._postpone(failed)
@@ -247,6 +250,12 @@ def _verdict(delivery: Delivery, results: Mapping[tuple[str, str, Part | None], 
     return sorted(errors, key=lambda error: not error.retryable)
 
 
+def _outcomes(delivery: Delivery, results: Mapping[tuple[str, str, Part | None], Result]) -> Iterator[Outcome]:
+    """What became of each copy that a delivery speaks of."""
+    for change in delivery.changes:
+        yield from results[change.place].outcomes
+
+
 def _partial_failure(failed: Sequence[Failed]) -> dict[str, Any]:
     """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting."""
     for delivery, errors in failed:
@@ -255,21 +264,16 @@ def _partial_failure(failed: Sequence[Failed]) -> dict[str, Any]:
     return {"batchItemFailures": [{"itemIdentifier": delivery.id} for delivery, _ in failed]}
 
 
-def _task_results(event: Any, batch: Batch, verdicts: Sequence[list[ReplicationError]]) -> dict[str, Any]:
+def _task_results(
+    event: Any, batch: Batch, verdicts: Sequence[list[ReplicationError]], outcomes: Sequence[list[Outcome]]
+) -> dict[str, Any]:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html#batch-ops-invoke-lambda-response."""
     return {
         "invocationSchemaVersion": event["invocationSchemaVersion"],
         "treatMissingKeysAs": "TemporaryFailure",
         "invocationId": event.get("invocationId", ""),
         "results": [
-            {"taskId": delivery.id, **_task_result(errors)}
-            for delivery, errors in zip(batch.deliveries, verdicts, strict=True)
+            {"taskId": delivery.id, **task_result(errors, done)}
+            for delivery, errors, done in zip(batch.deliveries, verdicts, outcomes, strict=True)
         ],
     }
-
-
-def _task_result(errors: Sequence[ReplicationError]) -> dict[str, str]:
-    if not errors:
-        return {"resultCode": "Succeeded", "resultString": "equal"}
-    code = "TemporaryFailure" if errors[0].retryable else "PermanentFailure"
-    return {"resultCode": code, "resultString": f"{errors[0].code}: {errors[0]}"[:1024]}

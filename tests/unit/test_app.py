@@ -443,7 +443,12 @@ def test_batch_operations_is_told_each_tasks_result(world: World, schema: str) -
         "treatMissingKeysAs": "TemporaryFailure",
         "invocationId": event["invocationId"],
         "results": [
-            {"taskId": task["taskId"], "resultCode": "Succeeded", "resultString": "equal"} for task in event["tasks"]
+            {
+                "taskId": task["taskId"],
+                "resultCode": "Succeeded",
+                "resultString": f"Copied, 12 bytes: gs://copies/{key}",
+            }
+            for task, key in zip(event["tasks"], (CSV, ODD), strict=True)
         ],
     }
     assert world.destination.keys() == {CSV, ODD}

@@ -1,0 +1,49 @@
+"""What S3 Batch Operations is told of a task: a code for S3, and a sentence for the reader of the job's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from handler.errors import ReplicationError
+from handler.reconcile import DRY_RUN, Action, Outcome
+
+LONGEST = 1024
+"""Characters that S3 takes of a result."""
+_WOULD = {Action.PUT.value: "copy", Action.PATCH.value: "change the metadata", Action.DELETE.value: "delete"}
+
+
+def task_result(errors: Sequence[ReplicationError], outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Return a task's code and sentence.
+
+    Args:
+        errors: what went wrong, the retryable errors first.
+        outcomes: what became of each copy of the key.
+    """
+    if errors:
+        code = "TemporaryFailure" if errors[0].retryable else "PermanentFailure"
+        text = f"{errors[0].code}: {errors[0]}"
+    else:
+        code = "Succeeded"
+        text = "; ".join(map(_sentence, outcomes)) or "Nothing done: no enabled rule covers this key"
+    return {"resultCode": code, "resultString": text[:LONGEST]}
+
+
+def _sentence(outcome: Outcome) -> str:
+    """Return what happened first and the copy's place last, as a long place is cut off."""
+    return f"{_what(outcome)}: {outcome.rule.destination}/{outcome.name}"
+
+
+def _what(outcome: Outcome) -> str:
+    match outcome.done:
+        case Action.PUT:
+            return f"Copied, {outcome.bytes:,} byte{'' if outcome.bytes == 1 else 's'}"
+        case Action.PATCH:
+            return "Metadata changed, as the bytes were equal"
+        case Action.DELETE:
+            return "Deleted, as the source has no such object"
+    if outcome.equal:
+        return "Equal already"
+    if outcome.why.startswith(DRY_RUN):
+        action, _, why = outcome.why.removeprefix(DRY_RUN).partition(": ")
+        return f"Nothing done, as this is a dry run. It would {_WOULD[action]} ({why})"
+    return f"Nothing done ({outcome.why})"
