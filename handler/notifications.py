@@ -1,7 +1,9 @@
-"""The template's custom resource: adds one notification to a bucket's others, and takes only that one away again.
+"""The template's custom resources: one adds a notification to a bucket's others, and takes only that one away again.
 
 S3 knows one document of all notifications of a bucket, which is read and written as a whole and without a condition. So
 it is read right before it is written, and read again afterwards until ours is seen to have stayed.
+
+The other resource, the guard, refuses another source bucket before CloudFormation has changed anything of the stack.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-responses.html
 """
@@ -16,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any
+from urllib.parse import quote_plus, unquote_plus
 
 import boto3
 from botocore.config import Config
@@ -28,12 +31,23 @@ LISTS = {
 }
 """S3's three lists of notifications, and where each says whom it tells."""
 
+GUARD = "Custom::SourceBucket"
+"""The guard's resource type."""
+OVERLAP = 360.0
+"""Seconds for which both kinds of delivery are on, where one takes the other's place. S3 takes around five minutes to
+begin with EventBridge.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html"""
 TRIES = 5
 SETTLING = 2.0
 """Seconds after a write within which another's write, begun before ours, would show."""
 _REASON_MAX = 1024
-_NO_ROLE_YET = {"AccessDenied", "InvalidArgument"}
-"""What S3 also answers when a role or a queue's policy was made a moment ago and is not known everywhere."""
+_PASSING = {"AccessDenied", "InternalError", "OperationAborted", "ServiceUnavailable", "SlowDown"}
+"""Codes of errors that may be over in seconds. S3 denies access also to a role that was made a moment ago."""
+_PASSING_WRITE = {*_PASSING, "InvalidArgument"}
+"""S3 refuses a queue so whose policy was made a moment ago and is not known everywhere."""
+_UNENCODED = "/!-_.*'()"
+"""Characters beside letters and digits that S3 takes as they are in a filter.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html"""
 
 log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)
@@ -74,14 +88,16 @@ def perform(event: Json, s3: Any, *, sleep: Callable[[float], None] = time.sleep
         NotificationError: it cannot be done; nothing was written, unless the message says so.
     """
     properties = event["ResourceProperties"]
+    if event.get("RequestType") == "Update":
+        _refuse_another_bucket(event.get("PhysicalResourceId", ""), properties["Bucket"])
+    if event.get("ResourceType") == GUARD:
+        return str(properties["Bucket"])
     bucket = _Bucket(s3, properties, sleep)
     match event.get("RequestType"):
         case "Create":
-            bucket.change(_wanted(properties), replaces={properties["QueueArn"]})
+            _configure(bucket, properties, {"Delivery": "Direct"}, sleep)
         case "Update":
-            old = event.get("OldResourceProperties") or {}
-            queues = {properties["QueueArn"], old.get("QueueArn", properties["QueueArn"])}
-            bucket.change(_wanted(properties), replaces=queues)
+            _configure(bucket, properties, event.get("OldResourceProperties") or {}, sleep)
         case "Delete":
             bucket.remove(replaces={properties["QueueArn"]})
         case other:
@@ -89,12 +105,38 @@ def perform(event: Json, s3: Any, *, sleep: Callable[[float], None] = time.sleep
     return f"{properties['Bucket']}/{properties['ConfigurationId']}"
 
 
+def _refuse_another_bucket(physical_id: str, bucket: str) -> None:
+    """Refuse an update to a bucket other than that of the physical id. A roll-back comes to that one, and passes."""
+    current = physical_id.partition("/")[0]
+    if current and current != bucket:
+        raise NotificationError(
+            f"SourceBucketName cannot be changed from {current} to {bucket}: events of {current} that still wait would "
+            "have no rule, and nothing would be allowed to take its notification away. Nothing was changed. Deploy "
+            f"another stack for {bucket}, then delete this one"
+        )
+
+
+def _configure(
+    bucket: _Bucket, properties: Mapping[str, Any], old: Mapping[str, Any], sleep: Callable[[float], None]
+) -> None:
+    """Have events delivered as the properties say. What delivered them before goes only once the other has begun."""
+    queues = {properties["QueueArn"], old.get("QueueArn", properties["QueueArn"])}
+    wanted = _wanted(properties)
+    is_switched = old.get("Delivery", properties.get("Delivery")) != properties.get("Delivery")
+    if is_switched and not wanted:
+        bucket.deliver_to_event_bridge()
+        sleep(OVERLAP)
+    bucket.change(wanted, replaces=queues)
+    if is_switched and wanted:
+        sleep(OVERLAP)  # CloudFormation takes EventBridge's rule away after the answer
+
+
 def _wanted(properties: Mapping[str, Any]) -> Json | None:
     """The notification as S3 writes it; none where EventBridge delivers."""
     if properties.get("Delivery") == "EventBridge":
         return None
     given = {"prefix": properties.get("Prefix", ""), "suffix": properties.get("Suffix", "")}
-    rules = [{"Name": name, "Value": value} for name, value in given.items() if value]
+    rules = [{"Name": name, "Value": quote_plus(value, _UNENCODED)} for name, value in given.items() if value]
     filters = {"Filter": {"Key": {"FilterRules": rules}}} if rules else {}
     head = {"Id": properties["ConfigurationId"], "QueueArn": properties["QueueArn"]}
     return head | {"Events": sorted(properties["Events"])} | filters
@@ -111,16 +153,27 @@ class _Bucket:
         owner = properties.get("Account")
         self._place = {"Bucket": self._name} | ({"ExpectedBucketOwner": owner} if owner else {})
 
+    def deliver_to_event_bridge(self) -> None:
+        """Switch EventBridge on, beside all that is there."""
+        self._settle(lambda current: current | {"EventBridgeConfiguration": {}})
+
     def change(self, wanted: Json | None, *, replaces: set[str]) -> None:
-        """Have `wanted`, in place of what is under our id for one of the queues `replaces`."""
+        """Have `wanted`, in place of what is under our id for one of the queues `replaces`; None: EventBridge."""
+
+        def target_of(current: Json) -> Json:
+            others = self._others(current, replaces)
+            if not wanted:
+                return others | {"EventBridgeConfiguration": {}}
+            _refuse_overlap(self._name, wanted, others)
+            return others | {"QueueConfigurations": [*others.get("QueueConfigurations", []), wanted]}
+
+        self._settle(target_of)
+
+    def _settle(self, target_of: Callable[[Json], Json]) -> None:
+        """Write until a look shows that what `target_of` makes of the bucket's configuration has stayed."""
         for turn in range(TRIES + 1):
             current = self._read()
-            target = self._others(current, replaces)
-            if wanted:
-                _refuse_overlap(self._name, wanted, target)
-                target["QueueConfigurations"] = [*target.get("QueueConfigurations", []), wanted]
-            else:
-                target["EventBridgeConfiguration"] = {}
+            target = target_of(current)
             if _same(current, target):
                 return  # also the last look at what was written before
             if turn < TRIES:
@@ -148,6 +201,27 @@ class _Bucket:
             self._sleep(SETTLING)
 
     def _read(self) -> Json:
+        """Read all notifications. Errors that may be over in seconds are waited for."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._read_once()
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _PASSING:
+                    raise
+                log.warning("not yet: %s", error)
+                self._sleep(SETTLING)
+        try:
+            return self._read_once()
+        except ClientError as error:
+            code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+            raise NotificationError(
+                f"cannot read the notifications of bucket {self._name}: {code}: {message}. Check that the bucket "
+                "belongs to the account that SourceBucketOwner says, and that no policy denies the role "
+                "s3:GetBucketNotification. To delete the stack all the same: aws cloudformation delete-stack with "
+                "--retain-resources BucketNotification"
+            ) from error
+
+    def _read_once(self) -> Json:
         answer = self._s3.get_bucket_notification_configuration(**self._place)
         return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
 
@@ -157,7 +231,7 @@ class _Bucket:
             self._s3.put_bucket_notification_configuration(**self._place, NotificationConfiguration=target, **options)
         except ClientError as error:
             code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
-            if code in _NO_ROLE_YET and not last:
+            if code in _PASSING_WRITE and not last:
                 log.warning("not yet: %s: %s", code, message)
                 return
             raise NotificationError(
@@ -220,19 +294,25 @@ def _stands_for(kind: str, other: str) -> bool:
 
 def _filters_meet(one: Json, two: Json) -> bool:
     """Whether some key has both prefixes and both suffixes."""
-    (prefix, suffix), (other_prefix, other_suffix) = _filter(one), _filter(two)
+    (prefix, suffix), (other_prefix, other_suffix) = filter_of(one), filter_of(two)
     prefixes = prefix.startswith(other_prefix) or other_prefix.startswith(prefix)
     return prefixes and (suffix.endswith(other_suffix) or other_suffix.endswith(suffix))
 
 
-def _filter(entry: Json) -> tuple[str, str]:
+def filter_of(entry: Json) -> tuple[str, str]:
+    """Return what keys must begin and end with for a notification, as S3 decodes its filter."""
+    prefix, suffix = _stored_filter(entry)
+    return unquote_plus(prefix), unquote_plus(suffix)
+
+
+def _stored_filter(entry: Json) -> tuple[str, str]:
     rules = entry.get("Filter", {}).get("Key", {}).get("FilterRules", [])
     values = {rule["Name"].lower(): rule.get("Value", "") for rule in rules}  # S3 answers with "Prefix"
     return values.get("prefix", ""), values.get("suffix", "")
 
 
 def _filter_text(entry: Json) -> str:
-    prefix, suffix = _filter(entry)
+    prefix, suffix = filter_of(entry)
     return f"keys {prefix}*{suffix}" if prefix or suffix else "all keys"
 
 
@@ -244,7 +324,7 @@ def _same(one: Json, two: Json) -> bool:
 def _normal(configuration: Json) -> object:
     rest = {name: value for name, value in configuration.items() if name not in LISTS}
     entries = sorted(
-        (name, str(entry.get("Id")), entry.get(LISTS[name]), sorted(entry.get("Events", [])), _filter(entry))
+        (name, str(entry.get("Id")), entry.get(LISTS[name]), sorted(entry.get("Events", [])), _stored_filter(entry))
         for name, entry in _entries(configuration)
     )
     return rest, entries

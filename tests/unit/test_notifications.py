@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from handler import notifications
-from handler.notifications import NotificationError, lambda_handler, perform
+from handler.notifications import NotificationError, filter_of, lambda_handler, perform
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -59,12 +59,17 @@ def request(kind: str, bucket: str, **properties: Any) -> dict[str, Any]:
 
 
 class Clock:
-    """Sleeps in no time, and lets something happen meanwhile."""
+    """Sleeps in no time, and lets something happen meanwhile; a long sleep has a happening of its own."""
 
-    def __init__(self, *happenings: Any) -> None:
+    def __init__(self, *happenings: Any, overlap: Any = None) -> None:
         self.happenings = list(happenings)
+        self.overlap = overlap
 
     def __call__(self, seconds: float) -> None:
+        if seconds == notifications.OVERLAP:
+            assert self.overlap, "it waits for both kinds of delivery without need"
+            self.overlap()
+            return
         assert 0 < seconds < 5
         if self.happenings:
             self.happenings.pop(0)()
@@ -99,7 +104,7 @@ def test_ours_comes_beside_the_others_and_goes_alone(s3: S3Client, shared: str) 
     assert ids(configured(s3, shared)) == ["audit", "index", "replicator", "thumbnails"]
     ours = next(entry for entry in configured(s3, shared)["QueueConfigurations"] if entry["Id"] == "replicator")
     assert ours["QueueArn"] == QUEUE
-    assert notifications._filter(ours) == ("in/", ".csv")
+    assert filter_of(ours) == ("in/", ".csv")
     perform(request("Delete", shared), s3, sleep=Clock())
     assert notifications._same(configured(s3, shared), before)
 
@@ -137,7 +142,7 @@ def test_an_update_replaces_queue_and_filter(s3: S3Client, shared: str) -> None:
     )
     ours = [entry for entry in configured(s3, shared)["QueueConfigurations"] if entry["Id"] == "replicator"]
     assert [entry["QueueArn"] for entry in ours] == [QUEUE]
-    assert notifications._filter(ours[0]) == ("", "")
+    assert filter_of(ours[0]) == ("", "")
 
 
 class Kept:
@@ -153,14 +158,50 @@ class Kept:
         self.now = NotificationConfiguration
 
 
-def test_going_over_to_event_bridge_takes_ours_away_and_leaves_it_on() -> None:
+class Overlap:
+    """Notes what is configured while both kinds of delivery are to overlap."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept, self.seen = kept, list[tuple[bool, bool]]()
+
+    def __call__(self) -> None:
+        self.seen.append(("replicator" in ids(self.kept.now), "EventBridgeConfiguration" in self.kept.now))
+
+
+def test_going_over_to_event_bridge_overlaps_both_then_takes_ours_away_and_leaves_it_on() -> None:
     kept = Kept()
     perform(request("Create", "shared"), kept, sleep=Clock())
     assert "EventBridgeConfiguration" not in kept.now
-    perform(request("Update", "shared", Delivery="EventBridge"), kept, sleep=Clock())
+    overlap = Overlap(kept)
+    switch = request("Update", "shared", Delivery="EventBridge", old={"Delivery": "Direct"})
+    perform(switch, kept, sleep=Clock(overlap=overlap))
+    assert overlap.seen == [(True, True)], "S3 takes about five minutes to begin with EventBridge"
     assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}
     perform(request("Delete", "shared", Delivery="EventBridge"), kept, sleep=Clock())
     assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}  # others may listen
+
+
+def test_going_back_from_event_bridge_overlaps_both() -> None:
+    kept = Kept()
+    perform(request("Create", "shared", Delivery="EventBridge"), kept, sleep=Clock(overlap=Overlap(kept)))
+    overlap = Overlap(kept)
+    switch = request("Update", "shared", old={"Delivery": "EventBridge"})
+    perform(switch, kept, sleep=Clock(overlap=overlap))
+    assert overlap.seen == [(True, True)], "CloudFormation takes the rule away once the update is answered"
+
+
+def test_a_new_stack_by_event_bridge_is_made_only_when_events_come() -> None:
+    kept = Kept()
+    overlap = Overlap(kept)
+    perform(request("Create", "shared", Delivery="EventBridge"), kept, sleep=Clock(overlap=overlap))
+    assert overlap.seen == [(False, True)]
+
+
+@pytest.mark.parametrize("delivery", ["Direct", "EventBridge"])
+def test_an_update_of_something_else_waits_for_nothing(delivery: str) -> None:
+    kept = Kept()
+    perform(request("Create", "shared", Delivery=delivery), kept, sleep=Clock(overlap=Overlap(kept)))
+    perform(request("Update", "shared", Delivery=delivery, Prefix="out/", old={"Prefix": "in/"}), kept, sleep=Clock())
 
 
 def test_event_bridge_that_is_on_stays_on() -> None:
@@ -196,13 +237,57 @@ def test_an_overlap_is_named_before_anything_is_written(
 def test_names_of_filters_are_the_same_in_capitals_as_s3_answers_them() -> None:
     answered = json.loads(json.dumps(OTHERS).replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
     assert notifications._same(OTHERS, answered)
-    assert notifications._filter(answered["TopicConfigurations"][0]) == ("private/", "")
+    assert filter_of(answered["TopicConfigurations"][0]) == ("private/", "")
 
 
 def test_event_bridge_knows_no_overlap() -> None:
     kept = Kept()
-    perform(request("Create", "shared", Prefix="", Suffix="", Delivery="EventBridge"), kept, sleep=Clock())
+    create = request("Create", "shared", Prefix="", Suffix="", Delivery="EventBridge")
+    perform(create, kept, sleep=Clock(overlap=Overlap(kept)))
     assert kept.now == OTHERS | {"EventBridgeConfiguration": {}}
+
+
+FILTERS = [
+    ("in/", "in/"),
+    ("table/dt=2026/", "table/dt%3D2026/"),
+    ("a b/", "a+b/"),
+    ("a+b/", "a%2Bb/"),
+    ("x@y/", "x%40y/"),
+    ("ü/", "%C3%BC/"),
+    ("it's_(a).b-c!/", "it's_(a).b-c!/"),
+]
+
+
+@pytest.mark.parametrize(("given", "stored"), FILTERS)
+def test_a_filter_is_written_url_encoded(s3: S3Client, bucket: str, given: str, stored: str) -> None:
+    """Else S3 tells of no key with a special character, in silence."""
+    perform(request("Create", bucket, Prefix=given, Suffix=given), s3, sleep=Clock())
+    (ours,) = configured(s3, bucket)["QueueConfigurations"]
+    assert {rule["Value"] for rule in ours["Filter"]["Key"]["FilterRules"]} == {stored}
+    assert filter_of(ours) == (given, given)
+
+
+def test_an_update_replaces_a_filter_that_is_not_encoded(s3: S3Client, bucket: str) -> None:
+    """As releases before wrote it."""
+    perform(request("Create", bucket, Prefix="dt=2026/"), s3, sleep=Clock())
+    raw = configured(s3, bucket)
+    raw["QueueConfigurations"][0]["Filter"]["Key"]["FilterRules"] = [{"Name": "prefix", "Value": "dt=2026/"}]
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration=raw, SkipDestinationValidation=True
+    )
+    perform(request("Update", bucket, Prefix="dt=2026/", Suffix=""), s3, sleep=Clock())
+    (ours,) = configured(s3, bucket)["QueueConfigurations"]
+    assert [rule["Value"] for rule in ours["Filter"]["Key"]["FilterRules"]] == ["dt%3D2026/"]
+
+
+def test_an_overlap_is_seen_through_the_encoding(s3: S3Client, bucket: str) -> None:
+    theirs = {"Id": "theirs", "QueueArn": ARN.format("sqs", "theirs"), "Events": ["s3:ObjectCreated:*"]}
+    theirs["Filter"] = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "dt%3D2026/month%3D1/"}]}}
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [theirs]}, SkipDestinationValidation=True
+    )
+    with pytest.raises(NotificationError, match=r"'theirs' .*keys dt=2026/month=1/\*"):
+        perform(request("Create", bucket, Prefix="dt=2026/", Suffix=""), s3, sleep=Clock())
 
 
 def test_our_name_in_use_by_another_is_refused_and_never_removed(s3: S3Client, bucket: str) -> None:
@@ -248,30 +333,81 @@ def test_a_bucket_that_is_gone_has_nothing_of_ours(s3: S3Client) -> None:
 
 
 class Refusing:
-    """An S3 that refuses to write, so many times."""
+    """An S3 that refuses to read, or to write, so many times."""
 
-    def __init__(self, s3: S3Client, code: str, times: int) -> None:
-        self._s3, self._code, self.times = s3, code, times
+    def __init__(self, s3: Any, code: str, *, reads: int = 0, writes: int = 0) -> None:
+        self._s3, self._code, self.reads, self.writes = s3, code, reads, writes
 
     def get_bucket_notification_configuration(self, **arguments: Any) -> Any:
+        if self.reads:
+            self.reads -= 1
+            raise ClientError({"Error": {"Code": self._code, "Message": "not yet"}}, "Get")
         return self._s3.get_bucket_notification_configuration(**arguments)
 
     def put_bucket_notification_configuration(self, **arguments: Any) -> Any:
-        if self.times:
-            self.times -= 1
+        if self.writes:
+            self.writes -= 1
             raise ClientError({"Error": {"Code": self._code, "Message": "Unable to validate"}}, "Put")
         return self._s3.put_bucket_notification_configuration(**arguments)
 
 
+@pytest.mark.parametrize("code", ["AccessDenied", "OperationAborted", "SlowDown"])
+@pytest.mark.parametrize("kind", ["Create", "Update", "Delete"])
+def test_a_role_that_is_not_known_everywhere_yet_is_waited_for(s3: S3Client, bucket: str, kind: str, code: str) -> None:
+    perform(request("Create", bucket, Prefix="old/"), s3, sleep=Clock())
+    refusing = Refusing(s3, code, reads=2, writes=2)
+    perform(request(kind, bucket), refusing, sleep=Clock())
+    assert (refusing.reads, refusing.writes) == (0, 0)
+    assert ids(configured(s3, bucket)) == ["replicator"] * (kind != "Delete")
+
+
+@pytest.mark.parametrize("kind", ["Create", "Delete"])
+def test_a_read_that_stays_refused_says_where_to_look(s3: S3Client, bucket: str, kind: str) -> None:
+    with pytest.raises(NotificationError, match=rf"cannot read .* {bucket}: AccessDenied: .*SourceBucketOwner"):
+        perform(request(kind, bucket), Refusing(s3, "AccessDenied", reads=99), sleep=Clock())
+
+
 def test_a_policy_that_is_not_known_everywhere_yet_is_waited_for(s3: S3Client, bucket: str) -> None:
-    refusing = Refusing(s3, "InvalidArgument", 2)
+    refusing = Refusing(s3, "InvalidArgument", writes=2)
     perform(request("Create", bucket), refusing, sleep=Clock())
     assert ids(configured(s3, bucket)) == ["replicator"]
 
 
 def test_a_refusal_that_stays_says_where_to_look(s3: S3Client, bucket: str) -> None:
     with pytest.raises(NotificationError, match=r"Unable to validate.*the queue's policy"):
-        perform(request("Create", bucket), Refusing(s3, "InvalidArgument", 99), sleep=Clock())
+        perform(request("Create", bucket), Refusing(s3, "InvalidArgument", writes=99), sleep=Clock())
+
+
+# --- another source bucket
+
+
+def test_another_source_bucket_is_refused_before_anything_is_written(s3: S3Client, bucket: str) -> None:
+    other = f"{bucket}-other"
+    s3.create_bucket(Bucket=other)
+    perform(request("Create", bucket), s3, sleep=Clock())
+    changed = request("Update", other, old={"Bucket": bucket}) | {"PhysicalResourceId": f"{bucket}/replicator"}
+    with pytest.raises(NotificationError, match=rf"from {bucket} to {other}.*another stack"):
+        perform(changed, s3, sleep=Clock())
+    assert (ids(configured(s3, bucket)), ids(configured(s3, other))) == (["replicator"], [])
+
+
+def test_the_roll_back_of_another_source_bucket_succeeds(s3: S3Client, bucket: str) -> None:
+    """CloudFormation then asks for an update from the bucket that was refused to the one that is."""
+    perform(request("Create", bucket), s3, sleep=Clock())
+    rolled = request("Update", bucket, old={"Bucket": "refused"}) | {"PhysicalResourceId": f"{bucket}/replicator"}
+    assert perform(rolled, s3, sleep=Clock()) == f"{bucket}/replicator"
+    assert ids(configured(s3, bucket)) == ["replicator"]
+
+
+@pytest.mark.parametrize("kind", ["Create", "Update", "Delete"])
+def test_the_guard_asks_nothing_of_the_bucket(kind: str) -> None:
+    guard = {"ResourceType": notifications.GUARD, "RequestType": kind, "ResourceProperties": {"Bucket": "one"}}
+    nobody: Any = None
+    assert perform(guard, nobody) == "one"
+    assert perform(guard | {"PhysicalResourceId": "one"}, nobody) == "one"
+    if kind == "Update":
+        with pytest.raises(NotificationError, match="from two to one"):
+            perform(guard | {"PhysicalResourceId": "two"}, nobody)
 
 
 @pytest.fixture
