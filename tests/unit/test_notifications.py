@@ -270,7 +270,7 @@ def test_a_filter_is_written_url_encoded(s3: S3Client, bucket: str, given: str, 
 def test_an_update_replaces_a_filter_that_is_not_encoded(s3: S3Client, bucket: str) -> None:
     """As releases before wrote it."""
     perform(request("Create", bucket, Prefix="dt=2026/"), s3, sleep=Clock())
-    raw = configured(s3, bucket)
+    raw: Any = configured(s3, bucket)
     raw["QueueConfigurations"][0]["Filter"]["Key"]["FilterRules"] = [{"Name": "prefix", "Value": "dt=2026/"}]
     s3.put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration=raw, SkipDestinationValidation=True
@@ -281,7 +281,7 @@ def test_an_update_replaces_a_filter_that_is_not_encoded(s3: S3Client, bucket: s
 
 
 def test_an_overlap_is_seen_through_the_encoding(s3: S3Client, bucket: str) -> None:
-    theirs = {"Id": "theirs", "QueueArn": ARN.format("sqs", "theirs"), "Events": ["s3:ObjectCreated:*"]}
+    theirs: Any = {"Id": "theirs", "QueueArn": ARN.format("sqs", "theirs"), "Events": ["s3:ObjectCreated:*"]}
     theirs["Filter"] = {"Key": {"FilterRules": [{"Name": "prefix", "Value": "dt%3D2026/month%3D1/"}]}}
     s3.put_bucket_notification_configuration(
         Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [theirs]}, SkipDestinationValidation=True
