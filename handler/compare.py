@@ -91,7 +91,7 @@ class Verifier:
         self._services = ExitStack()
         self.dry = self._service(settings, dry_run=True)
         """Says what would be done, and does nothing."""
-        self.orphans = Orphans(settings, self.dry.gcs, removing)
+        self.orphans = self._services.enter_context(closing(Orphans(settings, self.dry.gcs, removing)))
         self.listings = Listings(settings, self.dry.gcs, thorough=thorough, notice=self.orphans.see)
         self.excess = ""
         """Why the deletes that were found are too many; "" if they are not."""
@@ -112,7 +112,8 @@ class Verifier:
             ReplicationError, ClientError, BotoCoreError: a side cannot be listed. No delete was carried out then.
         """
         doubts = self.listings.doubts(s3)
-        with closing(Held()) as deletes, closing(self.orphans) as orphans:
+        orphans = self.orphans
+        with closing(Held()) as deletes:
             yield from self._mended(doubts, deletes) if self._mend else self._named(doubts, deletes)
             if not self._within_rules:
                 orphans.search()

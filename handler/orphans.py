@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from handler.held import Copy, Held
 from handler.model import Replica, Rule
 from handler.plan import STAGING
 
+AT_ONCE = 1_000
+"""Orphans whose removal waits in memory."""
 TRIES = 5
 """Times that an orphan is looked at and its delete is tried, as something may write the name meanwhile."""
 _TOLD = 100_000
@@ -143,8 +146,10 @@ class Orphans:
 
     def removed(self) -> Iterator[tuple[Copy, str, ReplicationError | None]]:
         """Remove the doomed orphans, and yield each with what became of it: "removed", "kept" or "failed"."""
+        rest = iter(self.doomed)
         with ThreadPoolExecutor(self._settings.concurrency, "orphan") as threads:
-            yield from threads.map(self._removed, self.doomed)
+            while some := list(itertools.islice(rest, AT_ONCE)):
+                yield from threads.map(self._removed, some)
 
     def _removed(self, copy: Copy) -> tuple[Copy, str, ReplicationError | None]:
         try:

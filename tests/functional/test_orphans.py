@@ -10,6 +10,7 @@ import pytest
 from handler import config, held
 from handler.adapters.gcs import GcsDestination
 from handler.compare import Verifier
+from handler.model import Replica
 from handler.plan import STAGING
 from handler.verify import main
 from local_emulator.gcs import GcsServer
@@ -200,6 +201,49 @@ def test_what_is_no_orphan_any_more_at_the_last_look_is_kept(desk: Desk) -> None
         found = [(finding.what, finding.copy.rpartition("/")[2]) for finding in verifier.findings(desk.rig.s3)]
     assert found == [("kept", "foreign"), ("kept", "gone"), ("kept", "live"), ("removed", "stale")]
     assert desk.names() == {"in/k", "out/foreign", "out/live"}
+
+
+def test_an_orphan_is_removed_on_the_generation_that_the_last_look_found(desk: Desk) -> None:
+    desk.put("in/k", "out/foreign", "out/patched")
+    narrowed(desk)
+    head, looks = GcsDestination.head, list[str]()
+
+    def head_and_change(self: GcsDestination, key: str) -> Replica:
+        found = head(self, key)
+        looks.append(key)
+        if key == "out/foreign":
+            desk.copies.blob(key).upload_from_string(b"somebody's")
+        elif looks.count(key) == 1:
+            blob = desk.copies.get_blob(key)
+            blob.cache_control = "no-store"
+            blob.patch()
+        return found
+
+    desk.patch.setattr(GcsDestination, "head", head_and_change)
+    code, lines, _ = desk.run("--remove-orphans", f"{desk.to}/")
+    assert (code, [text.split()[0] for text in lines]) == (0, ["kept", "removed"])
+    assert sorted(looks) == ["out/foreign"] * 2 + ["out/patched"] * 2
+    assert desk.copies.blob("out/foreign").download_as_bytes() == b"somebody's"
+    assert desk.names() == {"in/k", "out/foreign"}
+
+
+def test_an_orphan_that_is_written_all_the_time_is_a_failure(desk: Desk) -> None:
+    desk.put("in/k", "out/k")
+    narrowed(desk)
+    head = GcsDestination.head
+
+    def head_and_patch(self: GcsDestination, key: str) -> Replica:
+        found = head(self, key)
+        blob = desk.copies.get_blob(key)
+        blob.cache_control = f"max-age={blob.metageneration}"
+        blob.patch()
+        return found
+
+    desk.patch.setattr(GcsDestination, "head", head_and_patch)
+    code, (text,), _ = desk.run("--remove-orphans", f"{desk.to}/")
+    assert code == 1
+    assert text.startswith(line("failed", "out/k", "KeyTooHot: "))
+    assert desk.names() == {"in/k", "out/k"}
 
 
 def test_an_orphan_that_cannot_be_removed_is_named_with_the_reason(desk: Desk) -> None:
