@@ -9,13 +9,19 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from handler.reconcile import reconcile
-from tests.proof import fuzz, outage_faults, outages, storm
-from tests.proof.explore import BrokenError, Explorer
+from tests.proof import fuzz, outage_faults, outages, planted, storm
+from tests.proof.explore import Explorer
+from tests.proof.faults import LOOP
+from tests.proof.faults_of_routes import ROUTES
 from tests.proof.histories import in_parts, large, large_in_parts, thorough
-from tests.proof.mutants import MUTANTS, caught
+from tests.proof.invariants import BrokenError
+from tests.proof.mutants import caught
+from tests.proof.planted import PLANTED
+from tests.proof.routes import DIMENSIONS, Family, deep
+from tests.proof.world import REAL
 
 WALKS = 500
+MUTANTS = (*LOOP, *ROUTES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     divergences = 0
     if chosen.only in {None, "exploration"}:
         with ProcessPoolExecutor(chosen.workers) as pool:
-            divergences += _explore(pool) + _walk(pool) + _mutate(pool)
+            divergences += _explore(pool) + _walk(pool) + _mutate(pool) + _plant(pool)
     if chosen.only in {None, "outages"}:
         divergences += outages.run(workers=chosen.workers) + outage_faults.run(chosen.workers)
     if chosen.only in {None, "storm"}:
@@ -41,31 +47,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if divergences else 0
 
 
-def _exhaustive() -> list[Explorer]:
-    return [*thorough(reconcile), *in_parts(reconcile)]
+def _exhaustive() -> list[tuple[str, Explorer]]:
+    """All that is explored exhaustively, each with its dimension."""
+    families: dict[str, Family] = {"one key": thorough, "in parts": in_parts}
+    families |= {family.__name__.replace("_", " "): deep(family) for family in DIMENSIONS}
+    return [(name, explorer) for name, family in families.items() for explorer in family(REAL)]
 
 
 def _long() -> list[Explorer]:
-    return [*large(reconcile), *large_in_parts(reconcile)]
+    return [*large(REAL), *large_in_parts(REAL)]
 
 
 def _explore(pool: ProcessPoolExecutor) -> int:
-    count = len(_exhaustive())
-    states = ends = divergences = 0
+    explorers = _exhaustive()
+    divergences = 0
     fired: Counter[str] = Counter()
-    for name, seen, ended, faults, broken in pool.map(_explore_one, range(count)):
-        states, ends = states + seen, ends + ended
+    histories: Counter[str] = Counter()
+    states: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    found = pool.map(_explore_one, range(len(explorers)))
+    for (dimension, _), (name, seen, ended, faults, broken) in zip(explorers, found, strict=True):
+        histories[dimension] += 1
+        states[dimension] += seen
+        ends[dimension] += ended
         fired.update(faults)
-        print(f"  {seen:>9,} states  {name}", flush=True)
+        print(f"  {seen:>9,} states  {dimension}: {name}", flush=True)
         divergences += _say(broken)
-    summary = f"{count} histories, {states:,} distinct states, {ends:,} ends, {divergences} divergences"
-    print(f"explored exhaustively: {summary}")
+    for dimension, count in histories.items():
+        print(f"  {dimension}: {count} histories, {states[dimension]:,} states, {ends[dimension]:,} ends")
+    summary = f"{len(explorers)} histories, {states.total():,} distinct states, {ends.total():,} ends"
+    print(f"explored exhaustively: {summary}, {divergences} divergences")
     print("  faults fired: " + ", ".join(f"{kind} {number:,}" for kind, number in sorted(fired.items())))
     return divergences
 
 
 def _explore_one(number: int) -> tuple[str, int, int, dict[str, int], str]:
-    explorer = _exhaustive()[number]
+    explorer = _exhaustive()[number][1]
     budgets = f"{explorer.duplicates} duplicate, {explorer.crashes} crash, {explorer.losses} lost answer"
     broken = ""
     try:
@@ -98,17 +115,27 @@ def _walk_one(number: int) -> tuple[int, list[str]]:
 
 def _mutate(pool: ProcessPoolExecutor) -> int:
     missed = 0
-    for mutant, broken in zip(MUTANTS, pool.map(_invariant, range(len(MUTANTS))), strict=True):
-        verdict, shown = ("caught", broken) if broken else ("MISSED", "nothing shows it")
-        print(f"  {verdict}: a loop that {mutant.fault}: {shown}", flush=True)
-        missed += not broken
-    print(f"deliberate faults: {len(MUTANTS) - missed} of {len(MUTANTS)} caught")
+    for mutant, invariant in zip(MUTANTS, pool.map(_invariant, range(len(MUTANTS))), strict=True):
+        right = invariant == mutant.invariant
+        verdict = "caught" if right else f"NOT CAUGHT by {mutant.invariant!r} but by" if invariant else "MISSED"
+        print(f"  {verdict}: code that {mutant.fault}: {invariant or 'nothing shows it'}", flush=True)
+        missed += not right
+    print(f"deliberate faults: {len(MUTANTS) - missed} of {len(MUTANTS)} caught, each by the invariant that it names")
     return missed
 
 
 def _invariant(number: int) -> str:
     broken = caught(MUTANTS[number])
     return broken.invariant if broken else ""
+
+
+def _plant(pool: ProcessPoolExecutor) -> int:
+    missed = 0
+    for fault, test in zip(PLANTED, pool.map(planted.caught, PLANTED), strict=True):
+        print(f"  {'caught' if test else 'MISSED'}: code that {fault.fault}: {test or fault.test}", flush=True)
+        missed += not test
+    print(f"deliberate faults held to one test each: {len(PLANTED) - missed} of {len(PLANTED)} caught")
+    return missed
 
 
 def _say(broken: str) -> int:

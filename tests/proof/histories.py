@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.proof.explore import Explorer
-from tests.proof.world import History, Reconcile
+from tests.proof.history import Foreign, History
+from tests.proof.world import Code
 
 SHORT: tuple[tuple[str, ...], ...] = (
     ("put A",),
@@ -25,37 +26,37 @@ THREE: tuple[tuple[str, ...], ...] = (
 FOUR: tuple[tuple[str, ...], ...] = (("put A", "delete", "put A", "delete"),)
 
 
-def quick(reconcile: Reconcile) -> Iterator[Explorer]:
+def quick(code: Code) -> Iterator[Explorer]:
     """Yield what takes seconds, the likeliest to break first."""
-    yield Explorer(_history(("delete",), reconcile, foreign="Z"), duplicates=1, crashes=1, losses=1)
-    yield Explorer(_history(("put A", "delete"), reconcile, foreign="A"), duplicates=1, crashes=0)
+    yield Explorer(_history(("delete",), code, foreign="Z"), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("put A", "delete"), code, foreign="A"), duplicates=1, crashes=0)
     for changes in SHORT:
-        yield Explorer(_history(changes, reconcile), duplicates=1, crashes=1, losses=1)
-    yield Explorer(_history(("put A", "delete"), reconcile, versioned=True), duplicates=1, crashes=1, losses=1)
+        yield Explorer(_history(changes, code), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("put A", "delete"), code, versioned=True), duplicates=1, crashes=1, losses=1)
     for changes in (("delete",), ("put A",), ("put A", "delete")):
         for foreign in ("A", "Z"):
-            yield Explorer(_history(changes, reconcile, foreign=foreign), duplicates=1, crashes=1, losses=1)
-    yield Explorer(_history(("put A", "delete", "put A"), reconcile), duplicates=0, crashes=1)
+            yield Explorer(_history(changes, code, foreign=foreign), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("put A", "delete", "put A"), code), duplicates=0, crashes=1)
 
 
-def thorough(reconcile: Reconcile) -> Iterator[Explorer]:
+def thorough(code: Code) -> Iterator[Explorer]:
     """Yield all of it: up to four changes, three workers at once, a duplicate, a crash and a lost answer anywhere."""
     for changes in FOUR:
-        yield Explorer(_history(changes, reconcile), duplicates=0, crashes=0)
+        yield Explorer(_history(changes, code), duplicates=0, crashes=0)
     for changes in THREE:
-        yield Explorer(_history(changes, reconcile), duplicates=1, crashes=0)
-        yield Explorer(_history(changes, reconcile), duplicates=0, crashes=0, losses=1)
+        yield Explorer(_history(changes, code), duplicates=1, crashes=0)
+        yield Explorer(_history(changes, code), duplicates=0, crashes=0, losses=1)
         for versioned in (False, True):
-            yield Explorer(_history(changes, reconcile, versioned=versioned), duplicates=0, crashes=1)
+            yield Explorer(_history(changes, code, versioned=versioned), duplicates=0, crashes=1)
     for changes in SHORT:
         for versioned in (False, True):
             for foreign in ("", "A", "Z"):
-                history = _history(changes, reconcile, versioned=versioned, foreign=foreign)
+                history = _history(changes, code, versioned=versioned, foreign=foreign)
                 yield Explorer(history, duplicates=1, crashes=1, losses=1)
-    yield Explorer(_history(("delete",), reconcile, foreign="Z"), duplicates=1, crashes=1, losses=1)
+    yield Explorer(_history(("delete",), code, foreign="Z"), duplicates=1, crashes=1, losses=1)
 
 
-def in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
+def in_parts(code: Code) -> Iterator[Explorer]:
     """Yield what large objects go through: copied in parts by whoever begins, or handed over to a queue."""
     for changes, budgets in (
         (("put AB",), {"duplicates": 1, "crashes": 0}),
@@ -64,38 +65,38 @@ def in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
         (("put AB", "delete"), {"duplicates": 0, "crashes": 1}),
         (("put AB", "put CD"), {"duplicates": 0, "crashes": 0}),
     ):
-        yield Explorer(_history(changes, reconcile, span=1), at_once=2, **budgets)
+        yield Explorer(_history(changes, code, span=1), at_once=2, **budgets)
     for changes in (("put AB",), ("put AB", "delete")):
-        yield Explorer(_history(changes, reconcile, span=1, queue=True), duplicates=0, crashes=0, at_once=2)
-    yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=1, crashes=1, at_once=2)
-    yield Explorer(_history(("put AB",), reconcile, span=1, queue=True), duplicates=0, crashes=1, losses=1, at_once=2)
-    keyed = _history(("put ABC",), reconcile, span=2, queue=True, hurried=True, keyed=True)
+        yield Explorer(_history(changes, code, span=1, queue=True), duplicates=0, crashes=0, at_once=2)
+    yield Explorer(_history(("put AB",), code, span=1, queue=True), duplicates=1, crashes=1, at_once=2)
+    yield Explorer(_history(("put AB",), code, span=1, queue=True), duplicates=0, crashes=1, losses=1, at_once=2)
+    keyed = _history(("put ABC",), code, span=2, queue=True, hurried=True, keyed=True)
     yield Explorer(keyed, duplicates=0, crashes=1, at_once=2)
     for changes in (("put ABC",), ("put ABC", "delete")):
-        hurried = _history(changes, reconcile, span=2, hurried=True)
+        hurried = _history(changes, code, span=2, hurried=True)
         yield Explorer(hurried, duplicates=2 - len(changes), crashes=1, losses=1, at_once=2)
 
 
-def large_in_parts(reconcile: Reconcile) -> Iterator[Explorer]:
+def large_in_parts(code: Code) -> Iterator[Explorer]:
     """Yield what is to be walked at random: large objects that change while they are copied in parts."""
     for queue in (False, True):
         for changes in (("put ABC",), ("put ABC", "put DEF"), ("put ABC", "copy", "put DEF", "delete", "put ABC")):
-            history = _history(changes, reconcile, span=1, queue=queue)
+            history = _history(changes, code, span=1, queue=queue)
             yield Explorer(history, duplicates=2, crashes=4, losses=4)
 
 
-def large(reconcile: Reconcile) -> Iterator[Explorer]:
+def large(code: Code) -> Iterator[Explorer]:
     """Yield what is to be walked at random: many changes, and much that goes wrong."""
     mix = ("put A", "put B", "delete", "put C", "copy", "tag", "put D", "delete", "put A", "copy")
     for versioned in (False, True):
         for foreign in ("", "Z"):
-            history = _history(mix * 2, reconcile, versioned=versioned, foreign=foreign)
+            history = _history(mix * 2, code, versioned=versioned, foreign=foreign)
             yield Explorer(history, duplicates=12, crashes=12, losses=12)
 
 
 def _history(
     changes: tuple[str, ...],
-    reconcile: Reconcile,
+    code: Code,
     *,
     versioned: bool = False,
     foreign: str = "",
@@ -108,12 +109,13 @@ def _history(
     name += " handed over in parts" if queue else " in parts" if span else ""
     name += " by workers in a hurry" if hurried else ""
     name += " under a customer-managed key" if keyed else ""
+    others: tuple[Foreign, ...] = (("copy/key", foreign, {}),) if foreign else ()
     return History(
         name,
         changes,
-        reconcile,
+        code,
         versioned=versioned,
-        foreign=foreign,
+        foreign=others,
         span=span,
         queue=queue,
         hurried=hurried,
