@@ -11,7 +11,11 @@ from email.header import Header
 from io import BytesIO
 
 import pytest
+import requests
 from boto3.s3.transfer import TransferConfig
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.session import Session
 
 from handler import app
 from handler.model import KIB, MIB
@@ -74,6 +78,19 @@ def test_an_object_is_copied_overwritten_and_deleted_and_a_second_event_changes_
     world.delete("k")
     assert world.copy("k") is None
     world.deliver("k", "ObjectRemoved:Delete")
+
+
+def test_headers_of_raw_utf_8_are_the_letters_that_they_were(world: World) -> None:
+    headers = {"x-amz-meta-name": NAME, "Content-Disposition": f'attachment; filename="{NAME}"'}
+    put = AWSRequest("PUT", f"{world.s3.meta.endpoint_url}/{world.bucket}/k", headers=headers)
+    S3SigV4QueryAuth(Session().get_credentials(), "s3", "us-east-1", expires=60).add_auth(put)  # boto3 takes ASCII only
+    raw = {name: value.encode() for name, value in headers.items()}
+    answer = requests.put(put.url, b"data", headers=raw, timeout=30)
+    assert answer.ok, answer.text
+    world.deliver("k")
+    copy = world.copy("k")
+    assert copy is not None
+    assert (copy.content_disposition, world.metadata("k")) == (f'attachment; filename="{NAME}"', {"name": NAME})
 
 
 def test_a_late_event_of_what_is_deleted_brings_nothing_back(world: World) -> None:
