@@ -83,9 +83,11 @@ def test_an_object_is_copied_overwritten_and_deleted_and_a_second_event_changes_
 def test_headers_of_raw_utf_8_are_the_letters_that_they_were(world: World) -> None:
     headers = {"x-amz-meta-name": NAME, "Content-Disposition": f'attachment; filename="{NAME}"'}
     put = AWSRequest("PUT", f"{world.s3.meta.endpoint_url}/{world.bucket}/k", headers=headers)
-    S3SigV4QueryAuth(Session().get_credentials(), "s3", "us-east-1", expires=60).add_auth(put)  # boto3 takes ASCII only
+    credentials = Session().get_credentials()
+    assert credentials is not None
+    S3SigV4QueryAuth(credentials, "s3", "us-east-1", expires=60).add_auth(put)  # boto3 takes ASCII only
     raw = {name: value.encode() for name, value in headers.items()}
-    answer = requests.put(put.url, b"data", headers=raw, timeout=30)
+    answer = requests.put(str(put.url), b"data", headers=raw, timeout=30)
     assert answer.ok, answer.text
     world.deliver("k")
     copy = world.copy("k")
