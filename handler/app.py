@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from handler import config, events, observe
 from handler.adapters import retry
 from handler.adapters.http import IDLE_MAX
-from handler.adapters.queue import DeadLetterQueue, PartsQueue, postpone
+from handler.adapters.queue import DeadLetterQueue, Delay, PartsQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
 from handler.answers import task_result
@@ -25,7 +25,7 @@ from handler.pace import Pace
 from handler.parts import Parts
 from handler.ports import Destination, Source
 from handler.reconcile import Outcome
-from handler.redelivery import Failed, delays, final_reason
+from handler.redelivery import Failed, delays, final_reason, set_apart
 from handler.replicator import Replicator, Result, Work, coalesce
 from handler.throttle import ThrottledSource, TokenBucket
 
@@ -174,6 +174,8 @@ class Service:
     def handle(self, event: object) -> Any:
         """Replicate what an event tells of, and answer as its trigger wants."""
         batch = events.parse(event)
+        if batch.trigger is Trigger.QUEUE:
+            self._set_apart(batch.deliveries)
         work = coalesce((change, delivery.receives > 1) for delivery in batch.deliveries for change in delivery.changes)
         results = {result.work.place: result for result in self._run(work)}
         verdicts = [_verdict(delivery, results) for delivery in batch.deliveries]
@@ -210,10 +212,23 @@ class Service:
         observe.parked(reason, delivery.id, delivery.changes)
         return True
 
+    def _set_apart(self, deliveries: Sequence[Delivery]) -> None:
+        """Have redelivered messages come again one by one, should this invocation end without an answer.
+
+        One of them may have crashed the invocation before. Together they would come again, and crash, until the queue
+        gives all of them up.
+        """
+        left = self.deadline.left() + MARGIN
+        self._set_delays(set_apart(deliveries, left))
+
     def _postpone(self, failed: Sequence[Failed]) -> None:
-        """Have each failed message come again at its time. If SQS refuses, the visibility timeout holds."""
+        """Have each message that failed come again by the schedule."""
+        self._set_delays(delays(failed, self._clock()))
+
+    def _set_delays(self, chosen: Iterable[Delay]) -> None:
+        """Have each message come again at its time. If SQS refuses, the visibility timeout holds."""
         try:
-            postpone(lambda: self.aws("sqs"), delays(failed, self._clock()))
+            postpone(lambda: self.aws("sqs"), chosen)
         except Unavailable as error:
             observe.logger.warning(str(error))
 

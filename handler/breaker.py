@@ -3,6 +3,9 @@
 A circuit opens after several different keys have failed one after the other for a reason of the side. It is open for a
 time that grows with the outage. Then one key is let through as a probe: its success closes the circuit, its failure
 opens it anew. The state is the process's own; every function instance finds out for itself.
+
+A single key that keeps failing opens no circuit. It fails at once for `REST` times as long as its failure took:
+otherwise each of its events would hold an instance while the side is tried, and a key with many events all instances.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ OPENS_AFTER = 5
 SHORTEST_OPEN, LONGEST_OPEN = 1.0, 60.0
 """Seconds that a circuit is open before a probe; between them a quarter of the outage so far."""
 
+REST = 3
+"""How often as long as it took to fail a key is left alone: it has a quarter of an instance's time at most."""
+REMEMBERED = 1000
+"""Failing keys that a circuit knows; some 200 KB."""
+
 _OF_ONE_KEY = {
     *("SrcKeyTooHot", "SrcUnsettled", "DstConflict", "DstSessionGone", "DstStalled"),
     *("SrcSlowDown", "DstThrottled"),  # a side that answers so is up; GCS limits each name too
@@ -36,6 +44,8 @@ class Side(StrEnum):
     DESTINATION = "destination"
 
 
+_Place = tuple[str, str]
+"""A source bucket and a key of it."""
 _PREFIX = {Side.SOURCE: "Src", Side.DESTINATION: "Dst"}
 """What the codes of a side's errors begin with."""
 
@@ -59,6 +69,13 @@ class CircuitOpen(Unavailable):
     def __init__(self, side: Side, bucket: str) -> None:
         super().__init__(f"the {side} {bucket} is down: the key was not tried")
         self.side, self.bucket = side, bucket
+
+
+class KeyFails(Unavailable):
+    """A key failed a moment ago. It was not tried again, and no side was asked."""
+
+    def __init__(self, side: Side, bucket: str, key: str) -> None:
+        super().__init__(f"{key!r} failed a moment ago at the {side} {bucket}: it was not tried again")
 
 
 def is_of_side(error: ReplicationError, side: Side) -> bool:
@@ -97,23 +114,24 @@ class Circuits:
 
         Raises:
             CircuitOpen: a side is known to be down; nothing was tried.
+            KeyFails: the key failed a moment ago; nothing was tried.
         """
         circuits = self._of(Side.SOURCE, source), self._of(Side.DESTINATION, destination)
-        attempt = object()
+        place, attempt, began = (source, key), object(), self._clock()
         try:
             for circuit in circuits:
-                circuit.admit(attempt)
+                circuit.admit(attempt, place)
             yield
-        except CircuitOpen:
+        except (CircuitOpen, KeyFails):
             raise
         except ReplicationError as error:
             for circuit in circuits:
                 if is_of_side(error, circuit.side):
-                    circuit.failed(attempt, key, error)
+                    circuit.failed(attempt, place, error, took=self._clock() - began)
             raise
         else:
             for circuit in circuits:
-                circuit.succeeded()
+                circuit.succeeded(place)
         finally:
             for circuit in circuits:
                 circuit.release(attempt)
@@ -145,36 +163,42 @@ class _Circuit:
         self.side, self.bucket = side, bucket
         self._clock, self._open_for, self._switched = clock, open_for, switched
         self._lock = threading.Lock()
-        self._failing: set[str] = set()
+        self._failing: set[_Place] = set()
         """Keys that failed since the last success, while the circuit is closed."""
+        self._resting: dict[_Place, tuple[float, float]] = {}
+        """Keys that fail while others do not: from when until when each is left alone."""
         self._opened: float | None = None
         """When the circuit opened; None: it is closed."""
         self._looked = self._until = 0.0
         """From when until when no probe is let through."""
         self._probe: object = None
 
-    def admit(self, attempt: object) -> None:
-        """Let an attempt through if the circuit is closed, or as the one probe."""
+    def admit(self, attempt: object, place: _Place) -> None:
+        """Let an attempt through if the circuit is closed and the key does not rest, or as the one probe."""
         with self._lock:
+            now = self._clock()  # a clock that was set back keeps nothing waiting
             if self._opened is None:
+                since, until = self._resting.get(place, (now, now))
+                if since <= now < until:
+                    raise KeyFails(self.side, self.bucket, place[1])
                 return
-            waits = self._looked <= self._clock() < self._until  # a clock that was set back does not keep it open
-            if waits or self._probe is not None:
+            if self._looked <= now < self._until or self._probe is not None:
                 raise CircuitOpen(self.side, self.bucket)
             self._probe = attempt
 
-    def succeeded(self) -> None:
+    def succeeded(self, place: _Place) -> None:
         """Close the circuit."""
-        if self._opened is None and not self._failing:
+        if self._opened is None and not self._failing and not self._resting:
             return  # the common case takes no lock
         with self._lock:
             self._failing.clear()
+            self._resting.pop(place, None)
             opened, self._opened = self._opened, None
         if opened is not None:
             seconds = self._clock() - opened
             self._switched(Switched(side=self.side, bucket=self.bucket, opened=False, seconds=seconds))
 
-    def failed(self, attempt: object, key: str, error: ReplicationError) -> None:
+    def failed(self, attempt: object, place: _Place, error: ReplicationError, *, took: float) -> None:
         """Count a failure of the side; open the circuit after enough of them, or after a probe's."""
         with self._lock:
             now = self._clock()
@@ -182,13 +206,22 @@ class _Circuit:
                 if attempt is self._probe:
                     self._looked, self._until = now, now + self._open_for(now - self._opened)
                 return
-            self._failing.add(key)
+            self._failing.add(place)
+            self._rest(place, now, now + REST * took)
             if len(self._failing) < OPENS_AFTER:
                 return
             self._failing.clear()
+            self._resting.clear()  # it is not the keys
             self._opened = self._looked = now
             self._until = now + self._open_for(0.0)
         self._switched(Switched(side=self.side, bucket=self.bucket, opened=True, error=error))
+
+    def _rest(self, place: _Place, now: float, until: float) -> None:
+        """Leave a key alone; forget the one that failed longest ago if there are too many."""
+        self._resting.pop(place, None)
+        if len(self._resting) >= REMEMBERED:
+            del self._resting[next(iter(self._resting))]
+        self._resting[place] = now, until
 
     def release(self, attempt: object) -> None:
         """Let another attempt be the probe, if this one was."""

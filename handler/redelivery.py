@@ -48,6 +48,18 @@ def delays(failed: Iterable[Failed], now: float) -> Iterator[Delay]:
         yield Delay(delivery.receipt.queue, delivery.receipt.handle, seconds)
 
 
+def set_apart(deliveries: Iterable[Delivery], left: float) -> Iterator[Delay]:
+    """Yield when each redelivered message is to come again if its invocation ends without an answer, one by one.
+
+    Args:
+        deliveries: those of the invocation that begins.
+        left: seconds until it is ended.
+    """
+    for delivery in deliveries:
+        if delivery.receipt is not None and delivery.receives > 1:
+            yield Delay(delivery.receipt.queue, delivery.receipt.handle, backoff.after_a_crash(left))
+
+
 def _age(delivery: Delivery, now: float) -> float | None:
     """Seconds since a message was sent; None where that is unknown."""
     sent = delivery.receipt.sent if delivery.receipt else None

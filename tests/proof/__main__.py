@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.proof import fuzz, outage_faults, outages, planted, storm
+from tests.proof import fuzz, liveness, outage_faults, outages, planted, storm
 from tests.proof.explore import Explorer
 from tests.proof.faults import LOOP
 from tests.proof.faults_of_routes import ROUTES
@@ -29,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--seed", type=int, default=1, help="of the storm and of the made-up input (default: 1)")
-    parser.add_argument("--only", choices=("exploration", "outages", "storm", "fuzz"), help="one part of the proof")
+    parser.add_argument(
+        "--only", choices=("exploration", "outages", "liveness", "storm", "fuzz"), help="one part of the proof"
+    )
     parser.add_argument("--objects", type=int, default=storm.FULL.objects, help="in the storm (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             divergences += _explore(pool) + _walk(pool) + _mutate(pool) + _plant(pool)
     if chosen.only in {None, "outages"}:
         divergences += outages.run(workers=chosen.workers) + outage_faults.run(chosen.workers)
+    if chosen.only in {None, "liveness"}:
+        divergences += liveness.run(workers=chosen.workers)
     if chosen.only in {None, "storm"}:
         divergences += storm.run(storm.scaled(chosen.objects), chosen.seed)
     if chosen.only in {None, "fuzz"}:

@@ -33,6 +33,7 @@ from typing import Any
 
 from handler import config, observe
 from handler.app import Service
+from handler.model import Rule
 from handler.ports import Destination, Source
 from local_emulator.poller import failed_ids
 from tests.proof.virtual_ports import Clouds, Trouble
@@ -91,11 +92,14 @@ class Deployment:
         rules: REPLICATION_RULES, as a list.
     """
 
-    def __init__(self, shape: Shape, rules: Sequence[Mapping[str, Any]]) -> None:
+    clouds_of: type[Clouds] = Clouds
+    """What makes both clouds."""
+
+    def __init__(self, shape: Shape, rules: Sequence[Mapping[str, Any]], clock: Clock | None = None) -> None:
         self.shape = shape
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.queue = Queue(shape, self.clock)
-        self.clouds = Clouds(shape, self.clock)
+        self.clouds = self.clouds_of(shape, self.clock)
         self.sources, self.destinations = self.clouds.sources, self.clouds.destinations
         self.troubles, self.calls = self.clouds.troubles, self.clouds.calls
         self.invocations = 0
@@ -110,6 +114,7 @@ class Deployment:
             "POWERTOOLS_LOG_LEVEL": "WARNING",
         }
         self._settings = config.load(environment)
+        self.rules: Sequence[Rule] = self._settings.rules
         self._instances = [Instance(self, self._settings) for _ in range(shape.instances)]
         self._idle = list(range(shape.instances))
         self._ends: list[tuple[float, int, Sequence[Message], set[str]]] = []
@@ -119,10 +124,14 @@ class Deployment:
     def put(self, bucket: str, key: str, data: bytes) -> None:
         """Put an object now; S3 tells the queue."""
         original = self.sources[bucket].put(key, data)
-        told = {"eventVersion": "2.1", "eventName": "ObjectCreated:Put"}
+        self.tell(bucket, key, "ObjectCreated:Put", original.size)
+
+    def tell(self, bucket: str, key: str, event: str, size: int | None = None) -> None:
+        """Send the queue an event of S3's."""
+        detail = {"key": key} | ({} if size is None else {"size": size})
+        told = {"eventVersion": "2.1", "eventName": event}
         told["eventTime"] = datetime.fromtimestamp(self.clock.wall(), UTC).isoformat()
-        s3 = {"bucket": {"name": bucket}, "object": {"key": key, "size": original.size}}
-        self.queue.send(json.dumps({"Records": [{**told, "s3": s3}]}))
+        self.queue.send(json.dumps({"Records": [{**told, "s3": {"bucket": {"name": bucket}, "object": detail}}]}))
 
     def expect(self, puts: Iterator[tuple[float, str, str, bytes]]) -> None:
         """Let objects be put at later moments: (moment, bucket, key, data), in order of time."""

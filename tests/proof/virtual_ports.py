@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from handler.app import MARGIN
 from handler.breaker import Side
-from handler.errors import ReplicationError, Unavailable
+from handler.errors import Refused, ReplicationError, Unavailable
 from handler.model import Generation, Original, Replica, Span, Stamp
 from handler.ports import Destination, Reader, Source
 from tests.fakes import MemoryDestination, MemorySource
@@ -28,6 +29,8 @@ class Trouble:
     """At the destination: the copy's name."""
     begins: float = 0.0
     ends: float = inf
+    kind: Literal["away", "refused", "crash", "hang"] = "away"
+    """`refused` is an answer. `crash` and `hang` are the function's, and for `interleaved.py`."""
     code: str = ""
     """The error's; by default that of a side which is away."""
     met: int = 0
@@ -39,7 +42,9 @@ class Trouble:
         return same and self.begins <= now < self.ends
 
     def error(self) -> ReplicationError:
-        """Return what the adapter raises once its patience is over."""
+        """Return what the adapter raises: once its patience is over, or at once if it is refused."""
+        if self.kind == "refused":
+            return Refused("denied", code=self.code or "AccessDenied")
         return Unavailable("away", code=self.code or ("SrcUnreachable" if self.side is Side.SOURCE else "Dst503"))
 
 
@@ -70,6 +75,9 @@ class Clouds:
         for trouble in self.troubles:
             if trouble.hits(side, bucket, key, began):
                 trouble.met += 1
+                if trouble.kind == "refused":
+                    self._clock.spend(key, self._shape.request)
+                    raise trouble.error()
                 self._clock.spend(key, min(patience, trouble.ends - began))
                 if trouble.ends - began >= patience:
                     raise trouble.error()

@@ -122,7 +122,8 @@ def test_a_task_says_what_happened(prepare: Callable[[Task], None], said: str) -
 def test_an_object_that_is_not_ours_is_said_to_be_kept() -> None:
     task = Task()
     _gone(task)
-    task.copies.patch("to/k", Stamp(), expect=task.copies.head("to/k").generation)
+    copy = task.copies.head("to/k")
+    task.copies.patch("to/k", Stamp(custom_time=copy.stamp.custom_time), expect=copy.generation)
     said = "Nothing done (not this replicator's copy of that key: kept): gs://copies/to/k"
     assert task.result() == {"resultCode": "Succeeded", "resultString": said}
 
