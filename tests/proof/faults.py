@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from handler import composing, plan
+from handler import composing, plan, staging
+from tests.proof.histories import without_checksums
 from tests.proof.invariants import Invariant
 from tests.proof.mutants import Mutant
 
@@ -150,6 +151,15 @@ LOOP = (
         "_digest(whole.name)",
         plan,
         invariant=Invariant.MIXED,
+        of_parts=True,
+    ),
+    Mutant(
+        "counts no part whose checksum the listing does not carry",
+        "if start is None or not replica.size:",
+        "if start is None or not replica.size or not replica.crc32c:",
+        staging,
+        invariant=Invariant.NO_END,
+        families=(without_checksums,),
         of_parts=True,
     ),
 )

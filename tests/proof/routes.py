@@ -57,6 +57,15 @@ def shared_names(code: Code) -> Iterator[Explorer]:
     yield _explorer(code, beside, "x: put A", "x: delete", "archive/x: delete", "archive/archive/x: delete")
 
 
+def large_by_two_rules(code: Code) -> Iterator[Explorer]:
+    """Yield large objects that go to two names, copied in parts by whoever begins, or handed over."""
+    put, rules = "x: put AB", (PLAIN, ARCHIVE)
+    for changes in ((put,), (put, "x: delete"), (put, "archive/x: delete")):
+        name = f"{_words(rules)}: {', '.join(changes)} in parts"
+        yield _of(History(name, changes, code, (rules,), span=1), crashes=1)
+    yield _of(History(f"{_words(rules)}: {put} handed over in parts", (put,), code, (rules,), span=1, queue=True))
+
+
 def one_name(code: Code) -> Iterator[Explorer]:
     """Yield keys that do share a name: they overwrite each other's copy, but none is deleted for another."""
     beside, moved = (PLAIN, ARCHIVE), (MOVED, replace(PLAIN, prefix="b/"))
@@ -183,6 +192,7 @@ def limits(code: Code) -> Iterator[tuple[Explorer, Invariant]]:
 
 DIMENSIONS: tuple[Family, ...] = (
     shared_names,
+    large_by_two_rules,
     one_name,
     tags,
     deployments,
@@ -200,9 +210,11 @@ def deep(dimension: Family) -> Family:
     def deeper(code: Code) -> Iterator[Explorer]:
         for explorer in dimension(code):
             history = explorer.history
-            many = bool(explorer.writes) or history.normalises  # these are many already
+            many = bool(explorer.writes or history.normalises or history.span)  # these have many states already
             short = not many and len(history.changes) + len(history.third) < 3
-            duplicates = int(not explorer.writes)
-            yield replace(explorer, duplicates=duplicates, crashes=int(not many), losses=int(short))
+            duplicates = int(not (explorer.writes or history.span))
+            yield replace(
+                explorer, duplicates=duplicates, crashes=max(explorer.crashes, int(not many)), losses=int(short)
+            )
 
     return deeper

@@ -230,12 +230,12 @@ class Steps:
             if self._is_rewrite(world, call):
                 generation = Generation(world.generations + 1, 1)
                 world = world._replace(generations=world.generations + 1)
-            if generation.metageneration > self._most_patches:
-                raise BrokenError(Invariant.NO_END, history.name, (_words(call),))
         else:
             content = "".join(copy.content for part in call.parts if (copy := world.at(part))) or call.content
             before, generation = Stamp(), Generation(world.generations + 1, 1)
             world = world._replace(generations=world.generations + 1)
+        if generation.metageneration > self._most or generation.number > 10 * self._most:
+            raise BrokenError(Invariant.NO_END, history.name, (_words(call),))
         carried = history.carried(history.stored(stamp, before))
         copy = Copy(content, carried, generation, known.key, "", STAGED if staged else known.looked)
         if not staged:
@@ -243,8 +243,8 @@ class Steps:
         return world.having({**dict.fromkeys(call.parts), call.name: copy}), Seen(copy=copy)
 
     @property
-    def _most_patches(self) -> int:
-        """A bound on the patches of one copy: two for whatever happens, however often that is."""
+    def _most(self) -> int:
+        """A bound on the patches of one copy: two for whatever happens. The bound on all writes is ten times that."""
         happens = len(self.history.changes) + len(self.history.third) + self.duplicates + self.crashes + self.losses
         return 2 * (happens + 2)
 
