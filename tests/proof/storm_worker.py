@@ -2,8 +2,8 @@
 
 It is forked from a process that has imported everything, so that a SIGKILL costs little and can be dealt out freely.
 Every wait of the handler's own (between its retries, before a message comes again, of an open circuit) is a tenth of
-what it is in production. The wait after a crash is a fiftieth: it stands beside the visibility timeout, which is 8 s here
-and 780 s there.
+what it is in production. The wait after a crash is a fiftieth: it stands beside the visibility timeout, which is 8 s
+here and 780 s there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from local_emulator.poller import failed_ids, sqs_event  # noqa: E402
 _delay = backoff.delay
 backoff.delay = lambda *told: _delay(*told) // 10
 _after_a_crash = backoff.after_a_crash
-backoff.after_a_crash = lambda left: _after_a_crash(left) // 50
+backoff.after_a_crash = lambda *told: _after_a_crash(*told) // 50
 breaker.SHORTEST_OPEN, breaker.LONGEST_OPEN = breaker.SHORTEST_OPEN / 10, breaker.LONGEST_OPEN / 10
 
 _PRELOADED = (gcs, gcs_client, observe)
