@@ -213,13 +213,18 @@ class FolderDestination:
 
     @contextlib.contextmanager
     def _temporary(self) -> Iterator[IO[bytes]]:
-        path = self._state / "tmp" / uuid.uuid4().hex
-        with path.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # says that its writer lives
-            try:
-                yield file
-            finally:
-                path.unlink(missing_ok=True)
+        """A new file that no sweep removes while its writer lives, and that goes at the end unless it was renamed."""
+        while True:
+            path = self._state / "tmp" / uuid.uuid4().hex
+            with path.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)  # says that its writer lives
+                if not os.fstat(file.fileno()).st_nlink:
+                    continue  # another writer's sweep removed it before it was locked
+                try:
+                    yield file
+                finally:
+                    path.unlink(missing_ok=True)
+                return
 
     @contextlib.contextmanager
     def _lock(self, key: str) -> Iterator[None]:

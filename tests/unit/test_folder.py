@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import multiprocessing
 import os
 import random
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -361,3 +362,23 @@ def _check_whole(root: Path, at_most: int) -> None:
     newer = put(FolderDestination(root), KEY, b"repaired", expect=found.generation)
     assert making(root) == []
     assert newer.generation.number > found.generation.number
+
+
+def test_a_file_that_another_writers_sweep_removes_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = FolderDestination(tmp_path / "copies")
+    destination.put("first", reader(b"1", "first"), Stamp(), expect=ABSENT)
+    swept: list[Path] = []
+    lock = fcntl.flock
+
+    def late(file: IO[bytes], operation: int) -> None:
+        if not swept and Path(file.name).parent.name == "tmp":
+            swept.append(Path(file.name))
+            swept[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    destination.put("k", reader(b"data", "k"), Stamp(), expect=ABSENT)
+    assert swept
+    assert (tmp_path / "copies" / "k").read_bytes() == b"data"
