@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from handler import app, config
 from handler.adapters.queue import DeadLetterQueue
 from handler.app import MARGIN, Deadline, Service
+from handler.backoff import AFTERMATH, APART
 from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits
 from handler.errors import Corrupt, Malformed, Refused, ReplicationError, Unavailable
 from handler.replicator import Replicator
@@ -270,6 +271,28 @@ def test_ten_messages_are_postponed_by_one_request(world: World) -> None:
     world.handle(queue(*(received(f"m{number}", "a") for number in range(25))))
     assert world.visibility.requests == [10, 10, 5]
     assert len(world.visibility.seconds) == 25
+
+
+def test_redelivered_messages_come_again_one_by_one_should_the_invocation_crash(world: World) -> None:
+    def crash() -> None:
+        raise KeyboardInterrupt
+
+    world.faults.at("destination.head", then=crash)
+    batch = [received(f"m{number}", f"k{number}", receives=2) for number in range(5)]
+    with pytest.raises(KeyboardInterrupt):
+        world.handle(queue(*batch, received("new", "new")))
+    left = world.service.deadline.left() + MARGIN
+    assert world.visibility.seconds.keys() == {f"handle of m{number}" for number in range(5)}
+    assert len(set(world.visibility.seconds.values())) > 1
+    assert all(
+        left + AFTERMATH <= seconds <= left + AFTERMATH + APART + 1 for seconds in world.visibility.seconds.values()
+    )
+
+
+def test_a_batch_of_new_messages_costs_the_queue_no_request(world: World) -> None:
+    world.source.put("a", b"1")
+    world.handle(queue(received("m1", "a"), received("m2", "b")))
+    assert world.visibility.requests == []
 
 
 def test_what_is_in_parts_looks_again_by_the_same_schedule(world: World) -> None:

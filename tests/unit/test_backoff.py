@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from handler import backoff
-from handler.backoff import LAST_CALL, LONGEST, MAX_RECEIVES, RETENTION, SPREAD, delay, is_last_call
+from handler.backoff import (
+    AFTERMATH,
+    APART,
+    LAST_CALL,
+    LONGEST,
+    MAX_RECEIVES,
+    RETENTION,
+    SPREAD,
+    after_a_crash,
+    delay,
+    is_last_call,
+)
 
 
 def series(chance: Callable[[], float], until: float = RETENTION) -> list[float]:
@@ -59,6 +72,22 @@ def test_the_last_call_leaves_time_for_two_more_tries() -> None:
     assert not is_last_call(None)
     assert not is_last_call(RETENTION - LAST_CALL - 1)
     assert is_last_call(RETENTION - LAST_CALL)
+
+
+def test_what_crashed_comes_again_once_its_invocation_is_surely_over() -> None:
+    assert after_a_crash(120.0, lambda: 0.0) == 120 + AFTERMATH
+    assert after_a_crash(120.0, lambda: 1.0) == 120 + AFTERMATH + APART
+
+
+@pytest.mark.parametrize("timeout", [60, 120, 300, 900])
+def test_what_always_crashes_uses_up_its_receives_before_the_queue_drops_it(timeout: int) -> None:
+    assert MAX_RECEIVES * after_a_crash(timeout, lambda: 0.5) < RETENTION
+
+
+def test_the_messages_of_a_batch_that_crashed_are_further_apart_than_a_batching_window() -> None:
+    template = (Path(__file__).parents[2] / "template.yaml").read_text()
+    (window,) = re.findall(r"^  BatchWindowSeconds:.*?MaxValue: (\d+)", template, re.DOTALL | re.MULTILINE)
+    assert int(window) * 5 <= APART
 
 
 def test_a_delay_is_one_that_sqs_takes() -> None:

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from handler.breaker import LONGEST_OPEN, OPENS_AFTER, CircuitOpen, Circuits, Side, Switched, is_of_side
+from handler.breaker import (
+    LONGEST_OPEN,
+    OPENS_AFTER,
+    REMEMBERED,
+    REST,
+    CircuitOpen,
+    Circuits,
+    KeyFails,
+    Side,
+    Switched,
+    is_of_side,
+)
 from handler.errors import Corrupt, Malformed, Moved, NotFound, Refused, ReplicationError, Unavailable
 
 AWAY = Unavailable("GCS says 503", code="Dst503")
@@ -28,15 +39,26 @@ class World:
     def __post_init__(self) -> None:
         self.circuits = Circuits(clock=lambda: self.now, switched=self.switched.append, chance=lambda: self.chance)
 
-    def work(self, key: str, error: ReplicationError | None = None, *, source: str = "s", to: str = "gs://d") -> str:
+    def work(
+        self,
+        key: str,
+        error: ReplicationError | None = None,
+        *,
+        source: str = "s",
+        to: str = "gs://d",
+        takes: float = 0.0,
+    ) -> str:
         """Work on a key, and say what came of it."""
         try:
             with self.circuits.attempt(source, to, key):
                 self.tried.append(key)
+                self.now += takes
                 if error:
                     raise error
         except CircuitOpen as fault:
             return f"{fault.side} open"
+        except KeyFails:
+            return "rests"
         except ReplicationError:
             return "failed"
         return "done"
@@ -72,6 +94,57 @@ def test_keys_that_fail_between_others_that_succeed_open_nothing(world: World) -
         assert world.work(f"bad-{number}", AWAY) == "failed"
         assert number % (OPENS_AFTER - 1) or world.work("good") == "done"
     assert world.switched == []
+
+
+def test_a_key_that_fails_rests_for_three_times_as_long_as_that_took(world: World) -> None:
+    assert world.work("bad", AWAY, takes=30.0) == "failed"
+    world.now += REST * 30.0 - 1
+    assert world.work("bad") == "rests"
+    assert world.switched == []
+    world.now += 1
+    assert world.work("bad", AWAY, takes=10.0) == "failed"
+    world.now += REST * 10.0
+    assert [world.work("bad"), world.work("bad")] == ["done", "done"]
+
+
+def test_while_a_key_rests_its_namesakes_and_its_other_copies_do_not(world: World) -> None:
+    world.work("bad", AWAY, takes=30.0)
+    assert world.work("bad", source="other") == "done"
+    assert world.work("bad", to="gs://other") == "done"
+    assert world.work("bad") == "rests"
+
+
+def test_a_key_that_fails_at_its_source_rests_on_every_way(world: World) -> None:
+    world.work("bad", GONE, takes=30.0)
+    assert world.work("bad", to="gs://other") == "rests"
+
+
+def test_a_success_by_another_way_ends_the_rest_that_its_source_asked_for(world: World) -> None:
+    """It began before the key rested."""
+    with world.circuits.attempt("s", "gs://other", "bad"):
+        world.work("bad", GONE, takes=30.0)
+    assert world.work("bad") == "done"
+
+
+def test_no_key_rests_once_the_circuit_is_closed_again(world: World) -> None:
+    """It was the side and not the keys."""
+    for number in range(OPENS_AFTER):
+        world.work(f"k{number}", AWAY, takes=1000.0)
+    world.now += LONGEST_OPEN
+    assert {world.work(f"k{number}") for number in range(OPENS_AFTER)} == {"done"}
+
+
+def test_the_key_that_failed_longest_ago_is_forgotten_when_there_are_too_many(world: World) -> None:
+    for number in range(REMEMBERED + 1):
+        world.work(f"bad-{number}", AWAY, takes=3600.0 if number < 2 else 0.0)
+        world.work("good")  # so that no circuit opens
+    assert (world.work("bad-0"), world.work("bad-1")) == ("done", "rests")
+
+
+def test_a_clock_that_is_set_back_lets_no_key_rest(world: World) -> None:
+    world.work("bad", AWAY, takes=30.0)
+    world.now -= 3600
+    assert world.work("bad") == "done"
 
 
 @pytest.mark.parametrize(
