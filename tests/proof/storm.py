@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ import psutil
 from tests.proof.storm_birth import PRELOADED, begin
 from tests.proof.storm_compare import Difference, Gcs, compare
 from tests.proof.storm_load import LOAD_FAULTS, NOTIFIED, UNREPLICABLE, Bucket, Key, Load
+from tests.proof.storm_reader import Look, StormReader
 from tests.proof.storm_servers import GCS_FAULTS, S3_FAULTS, serve_aws, serve_gcs
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ class Storm:
                 self.lanes.append(lane)
                 self._stack.callback(lane.stop)
                 lane.start(self._spawn, calm)
+            reader = StormReader(self._gcs_port, [look for lane in self.lanes for look in lane.hot_copies()])
+            reader.start()
             loads = [threading.Thread(target=lane.load.run, daemon=True) for lane in self.lanes]
             for thread in loads:
                 thread.start()
@@ -117,6 +121,7 @@ class Storm:
             changed = time.monotonic()
             drained = {lane.drained() for lane in self.lanes} == {True}
             quiet = time.monotonic()
+            reader.stop()
             servers = {"GCS": self._gcs, **{f"S3 and SQS {lane.number}": lane.aws for lane in self.lanes}}
             used = {name: psutil.Process(process.pid).cpu_times() for name, process in servers.items() if process}
             print("  CPU: " + ", ".join(f"{name} {each.user + each.system:.0f} s" for name, each in used.items()))
@@ -124,7 +129,15 @@ class Storm:
                 lane.kill_all()
             calm.close()  # what it was connected to may have been killed since
             differences = [each for lane in self.lanes for each in lane.differences(calm)]
-        return self._report(differences, drained=drained, times=(began, changed, quiet))
+        return self._read(reader) + self._report(differences, drained=drained, times=(began, changed, quiet))
+
+    def _read(self, reader: StormReader) -> int:
+        """Print what the reader saw, and return the number of divergences."""
+        back = f"{len(reader.steps_back)} steps back, and a deleted state {reader.came_back} times"
+        print(f"  a reader looked {reader.looks:,} times at copies of hot keys, and saw {back}")
+        for step in reader.steps_back:
+            print(f"DIVERGENCE: a reader saw a step back: {step}")
+        return len(reader.steps_back)
 
     def _start_gcs(self) -> None:
         ours, theirs = self._spawn.Pipe()
@@ -330,6 +343,11 @@ class Lane:
         process = self.context.Process(target=begin, args=arguments, daemon=True)
         process.start()
         self._workers[name] = process
+
+    def hot_copies(self) -> list[Look]:
+        """Return where the hot keys' copies are."""
+        copies = {bucket.name: bucket.copy for bucket in self.buckets}
+        return [Look(copies[key.bucket], key.name, partial(self.load.deleted_after, key)) for key in self.load.hot()]
 
     def kill_one(self, chance: random.Random) -> None:
         """SIGKILL one of the handlers; `revive` replaces it."""

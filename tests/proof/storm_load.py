@@ -123,11 +123,20 @@ class Load:
             keys.append(Key(chosen.name, f"{number % 97}/{number}{odd}"))
         return keys
 
+    def hot(self) -> list[Key]:
+        """The few keys that have a fifth of the changes."""
+        return self.keys_of_all()[self.large : self.large + 20]
+
+    def deleted_after(self, key: Key, number: int) -> bool:
+        """Return True if a key was deleted after the change of that number."""
+        told = [what.removeprefix("#").split(maxsplit=1) for what in self.history[key]]
+        return any(int(each) > number for each, what in told if what == "delete")
+
     def _plan(self) -> Iterator[tuple[Callable[[Key], None], Key]]:
         """First puts of everything, with further changes strewn in, a fifth of them to a few hot keys."""
         keys = self.keys_of_all()
         large = set(keys[: self.large])
-        hot = keys[self.large : self.large + 20]
+        hot = self.hot()
         later = [(self._random.randrange(len(keys)), number) for number in range(self.changes)]
         later.sort()
         seen = 0
