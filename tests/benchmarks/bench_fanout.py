@@ -71,8 +71,11 @@ class Mapping:
     url: str
     instances: Sequence[Session]
     idle: queue.Queue[Session] = field(default_factory=queue.Queue)
-    again: list[str] = field(default_factory=list)
-    """Messages that were reported as failed. Among them is the event itself: it has to come again, to see the end."""
+    again: dict[str, str] = field(default_factory=dict)
+    """The last receipt handles of messages that were reported as failed, by id; none of those that an instance has now.
+
+    Among them is the event itself: it has to come again, to see the end.
+    """
     errors: list[BaseException] = field(default_factory=list)
     invocations: int = 0
     ended: float = 0.0
@@ -102,7 +105,7 @@ class Mapping:
 
     def redeliver(self) -> None:
         """Let what failed come again now; in AWS that is when its visibility timeout is over."""
-        for handle in self.again:
+        for handle in self.again.values():
             self.sqs.change_message_visibility(QueueUrl=self.url, ReceiptHandle=handle, VisibilityTimeout=0)
         self.again.clear()
 
@@ -114,9 +117,10 @@ class Mapping:
     def _invoke(self, session: Session, batch: list[MessageTypeDef]) -> None:
         try:
             self.invocations += 1
+            self.again.pop(batch[0]["MessageId"], None)
             answer: Any = json.loads(session.tell(json.dumps(sqs_event(batch, "arn:aws:sqs:us-east-1:1:parts"))))
             if failed_ids(answer, [message["MessageId"] for message in batch]):
-                self.again.append(batch[0]["ReceiptHandle"])
+                self.again[batch[0]["MessageId"]] = batch[0]["ReceiptHandle"]
             else:
                 self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=batch[0]["ReceiptHandle"])
         except Exception as error:  # noqa: BLE001 - `drain` raises it

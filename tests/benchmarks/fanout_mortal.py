@@ -180,6 +180,7 @@ class Mortal(Mapping):
         span = asked[0] // SPAN if asked else None
         with self._lock:
             self.invocations += 1
+            self.again.pop(message["MessageId"], None)
             self._busy[pid] = _EVENT if span is None else _SPAN
         try:
             answer = self._tell(session, batch)
@@ -212,6 +213,6 @@ class Mortal(Mapping):
         if at_once:
             self.sqs.change_message_visibility(VisibilityTimeout=0, **where)
         elif answer is None or failed_ids(answer, [message["MessageId"]]):
-            self.again.append(where["ReceiptHandle"])
+            self.again[message["MessageId"]] = where["ReceiptHandle"]
         else:
             self.sqs.delete_message(**where)
