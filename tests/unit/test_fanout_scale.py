@@ -26,7 +26,8 @@ def assert_ended(report: Report, size: int, rate: float) -> None:
     assert report.left == ["k"], "it does not end, or leaves something"
     assert report.failures == report.killed == 0
     calls = sum(report.calls.values()) + report.sent
-    assert calls <= most_calls(size, rate, TIMEOUT - MARGIN) < 4 * calls
+    # A fast instance copies a span whole, where the formula counts parts of half the time that is left.
+    assert calls <= most_calls(size, rate, TIMEOUT - MARGIN) < 8 * calls
     assert min(report.sizes) >= SHORTEST
     assert report.read < 1.05 * size, "much is read again"
     assert report.hours < 1.25 * hours(size, rate) + 0.1
