@@ -21,7 +21,7 @@ uses up that many receives within `RETENTION`. Messages that failed together are
 AFTERMATH = 30
 """Seconds from the end of an invocation until Lambda has deleted its messages at the latest."""
 APART = 300
-"""Seconds over which the messages of a batch that crashed come again: several times the longest batching window."""
+"""Seconds over which the messages of a batch that crashed come again, so that few of them share a batch once more."""
 LAST_CALL = 3600
 """Seconds before the end of `RETENTION` from which on a message that fails is parked: the queue would drop it."""
 
