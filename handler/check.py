@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import boto3
@@ -24,6 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from handler import config
 from handler.errors import ReplicationError
 from handler.model import ABSENT, Generation, Original, Replica, Rule, Stamp
+from handler.running import ALIAS, Running, of_alias
 from handler.transfer import CheckedReader
 
 _PROBE = ".replicator-check/"
@@ -46,9 +48,28 @@ class Row(NamedTuple):
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Answer with the table; `{"dead_letters": true}` also parks a test message, which sets off its alarm."""
-    rows = list(check(config.load(), dead_letters=bool(event.get("dead_letters"))))
+    settings, rows = _deployed(config.load())
+    rows += check(settings, dead_letters=bool(event.get("dead_letters")))
     ok = all(row.result in {"ok", "not tried"} for row in rows)
     return {"ok": ok, "rows": [row._asdict() for row in rows], "table": table(rows)}
+
+
+def _deployed(settings: config.Settings) -> tuple[config.Settings, list[Row]]:
+    """Return the settings of what the replicator's alias runs, and a row for each function that has an alias."""
+    rows: list[Row] = []
+    found: dict[str, Running] = {}
+
+    def read(version: str) -> None:
+        found[version] = of_alias(boto3.client("lambda", config=_CLIENTS), version)
+
+    for version in settings.versions:
+        where = f"{version.split(':')[6]}:{ALIAS}"
+        row = _try(where, "lambda:GetAlias", partial(read, version))
+        if version in found:
+            row = Row("FAILED" if found[version].stale else "ok", where, "runs", str(found[version]))
+        rows.append(row)
+    replicator = found.get(settings.versions[0]) if settings.versions else None
+    return config.load(replicator.variables) if replicator else settings, rows
 
 
 def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[Row]:

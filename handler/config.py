@@ -60,6 +60,8 @@ class Settings:
     """METRICS_NAMESPACE, of CloudWatch."""
     log_level: str = "INFO"
     """POWERTOOLS_LOG_LEVEL."""
+    versions: tuple[str, ...] = ()
+    """VERSIONS: ARNs of what was deployed last, the replicator's version first. The check alone has it."""
     by_source: Mapping[str, tuple[Rule, ...]] = field(init=False)
     """The enabled rules of each source bucket, the highest priority first."""
 
@@ -119,6 +121,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         source_bucket_owner=owner or None,
         log_level=log_level,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
+        versions=tuple(environment.get("VERSIONS", "").split()),
     )
 
 

@@ -1,11 +1,14 @@
 """Expands template.yaml by SAM's own translator and makes its resources in moto; run in aws-sam-cli's environment.
 
-Prints one JSON document: the expanded template, and what the stack came to.
+Prints one JSON document: the expanded template, and what the stack came to. With `versions` for a third argument the
+second is a list of parameters, and the document is a list of the functions' versions by their logical ids.
 """
 
 import json
 import os
+import pickle
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +43,30 @@ UNMADE = {
 }
 
 
+def parsed(text: str) -> dict[str, Any]:
+    """Return the template as a document of its own."""
+    template: dict[str, Any] = pickle.loads(_pickled(text))  # noqa: S301 - our own
+    return template
+
+
+@cache
+def _pickled(text: str) -> bytes:
+    """YAML takes most of the time that a translation takes, and SAM changes the document."""
+    return pickle.dumps(yaml_parse(text))
+
+
+def versions(expanded: dict[str, Any]) -> dict[str, str]:
+    """Return the logical id of each function's version."""
+    return {
+        each["Properties"]["FunctionName"]["Ref"]: name
+        for name, each in expanded["Resources"].items()
+        if each["Type"] == "AWS::Lambda::Version"
+    }
+
+
 def expand(path: Path, parameters: dict[str, str]) -> dict[str, Any]:
     """Return the template as CloudFormation sees it, its conditions and references left in."""
-    template = yaml_parse(path.read_text())
+    template = parsed(path.read_text())
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": CODE, "Key": "function.zip"}
@@ -59,8 +83,9 @@ def _mapped(node: Any, template: dict[str, Any], parameters: dict[str, str]) -> 
         return [_mapped(item, template, parameters) for item in node]
     if not isinstance(node, dict):
         return node
-    if template["Resources"].get(str(node.get("Ref")), {}).get("Type") == "AWS::Lambda::Alias":
-        return template["Resources"][node["Ref"]]["Properties"]["FunctionName"]
+    named = template["Resources"].get(str(node.get("Ref")), {})
+    if named.get("Type") in {"AWS::Lambda::Alias", "AWS::Lambda::Version"}:
+        return named["Properties"]["FunctionName"]
     if "Fn::FindInMap" in node:
         name, key, second = node["Fn::FindInMap"]
         value = parameters.get(key["Ref"], str(template["Parameters"][key["Ref"]].get("Default")))
@@ -68,8 +93,8 @@ def _mapped(node: Any, template: dict[str, Any], parameters: dict[str, str]) -> 
     return {name: _mapped(value, template, parameters) for name, value in node.items()}
 
 
-def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, Any]:
-    """Make the resources that moto knows, with what is attached to them told again."""
+def made(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, Any]:
+    """Return what moto can make of the template."""
     resources = {name: each for name, each in expanded["Resources"].items() if each["Type"] not in UNMADE}
     for each in resources.values():
         if each.get("DependsOn") == "SourceBucketGuard":
@@ -82,7 +107,13 @@ def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, An
             for left in set(expanded["Resources"]) - set(resources)
         )
     }
-    template = _mapped(expanded | {"Resources": resources, "Outputs": outputs}, expanded, parameters)
+    template: dict[str, Any] = _mapped(expanded | {"Resources": resources, "Outputs": outputs}, expanded, parameters)
+    return template
+
+
+def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, Any]:
+    """Make the resources that moto knows, with what is attached to them told again."""
+    template = made(expanded, parameters)
     default_user_config["lambda"] = {"use_docker": False}  # made, never run
     with mock_aws():
         s3 = boto3.client("s3")
@@ -96,11 +127,11 @@ def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, An
             Capabilities=["CAPABILITY_NAMED_IAM"],
         )
         stack = cloud_formation.describe_stacks(StackName="replicator")["Stacks"][0]
-        made = cloud_formation.describe_stack_resources(StackName="replicator")["StackResources"]
-        made = [each for each in made if each.get("PhysicalResourceId")]  # moto lists empty ones too
+        there = cloud_formation.describe_stack_resources(StackName="replicator")["StackResources"]
+        there = [each for each in there if each.get("PhysicalResourceId")]  # moto lists empty ones too
         queues = boto3.client("sqs")
         attributes = {}
-        for resource in made:
+        for resource in there:
             if resource["ResourceType"] == "AWS::SQS::Queue":
                 answer = queues.get_queue_attributes(QueueUrl=resource["PhysicalResourceId"], AttributeNames=["All"])
                 attributes[resource["LogicalResourceId"]] = answer["Attributes"]
@@ -108,7 +139,7 @@ def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, An
         return {
             "status": stack["StackStatus"],
             "outputs": {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])},
-            "resources": {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in made},
+            "resources": {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in there},
             "queues": attributes,
             "mappings": functions.list_event_source_mappings()["EventSourceMappings"],
             "buckets": [each["Name"] for each in s3.list_buckets()["Buckets"]],
@@ -118,6 +149,9 @@ def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, An
 def main() -> None:
     """Read parameters as JSON from the command line."""
     parameters = json.loads(sys.argv[2])
+    if sys.argv[3:] == ["versions"]:
+        json.dump([versions(expand(Path(sys.argv[1]), each)) for each in parameters], sys.stdout)
+        return
     expanded = expand(Path(sys.argv[1]), parameters)
     result = {"expanded": expanded, "unmade": UNMADE, "deployed": deploy(expanded, parameters)}
     json.dump(result, sys.stdout, default=str)

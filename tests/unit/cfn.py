@@ -58,7 +58,7 @@ class Stack:
         defaults = {name: str(parameter.get("Default", "")) for name, parameter in PARAMETERS.items()}
         self._values = defaults | REQUIRED | parameters | _PSEUDO
 
-    def value(self, node: Any) -> Any:  # noqa: C901, PLR0911 - a case for each of the intrinsic functions
+    def value(self, node: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - a case for each of the intrinsic functions
         """Work a value out: a resource is its logical id, an attribute `Id.Attribute`."""
         match node:
             case {"Ref": "AWS::NoValue"}:
@@ -76,6 +76,8 @@ class Stack:
                 return found
             case {"Fn::Split": [separator, text]}:
                 return self.value(text).split(separator)
+            case {"Fn::Join": [separator, items]}:
+                return str(separator).join(self.value(items))
             case {"Fn::Select": [index, items]}:
                 return self.value(items)[index]
             case {"Fn::Sub": str(text)}:

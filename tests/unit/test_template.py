@@ -70,7 +70,12 @@ def test_every_parameter_is_bounded_and_its_default_is_within() -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    known = {*PARAMETERS, *RESOURCES, "ReplicatorFunctionUrl", *(f"{name}.Alias" for name in CONSUMERS)}
+    known = {
+        *PARAMETERS,
+        *RESOURCES,
+        "ReplicatorFunctionUrl",
+        *(f"{name}.{of}" for name in CONSUMERS for of in ("Alias", "Version")),
+    }
 
     def see(node: Any) -> None:
         match node:
@@ -206,8 +211,9 @@ def test_every_variable_the_code_reads_is_set_and_the_reverse() -> None:
     read = set(re.findall(r"environment(?:\.get\(|\[)\s*\"([A-Z_]+)\"", source))
     assert read, "the way config.py reads has changed"
     read = {name for name in read if not name.startswith("AWS_LAMBDA_")} - DEFAULTS_SERVE  # Lambda sets its own
-    for name in (*CONSUMERS, "CheckFunction"):
-        assert set(STACK.variables(name)) == read
+    for name in CONSUMERS:
+        assert set(STACK.variables(name)) - {"DEPLOYED_PARAMETERS"} == read - {"VERSIONS"}  # the check's own
+    assert set(STACK.variables("CheckFunction")) - {"DEPLOYED_PARAMETERS"} == read
 
 
 def test_our_own_variables_are_read_in_the_configuration_only() -> None:
@@ -249,7 +255,7 @@ def test_roles_name_their_resources(stack: Stack) -> None:
             assert not any("*" in action for action in listed(statement["Action"])), statement
             assert "*" not in listed(statement["Resource"]), statement
             for resource in listed(statement["Resource"]):
-                assert re.fullmatch(r"[^*]*(/[^*]*\*)?", resource), f"more than the objects of a bucket: {resource}"
+                assert re.fullmatch(r"[^*]*(/[^*]*\*|:\*)?", resource), f"more than the objects of a bucket: {resource}"
     for policy in [*stack.of_type("AWS::SQS::QueuePolicy").values(), *stack.of_type("AWS::S3::BucketPolicy").values()]:
         for statement in statements(policy):
             if statement["Effect"] == "Allow":
