@@ -99,6 +99,8 @@ class Stack:
         match node:
             case {"Fn::Equals": [one, two]}:
                 return bool(self.value(one) == self.value(two))
+            case {"Fn::Or": [*any_of]}:
+                return any(self._test(inner) for inner in any_of)
             case {"Fn::Not": [inner]}:
                 return not self._test(inner)
         raise AssertionError(f"an unknown condition: {node}")

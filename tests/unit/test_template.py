@@ -70,12 +70,8 @@ def test_every_parameter_is_bounded_and_its_default_is_within() -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    known = {
-        *PARAMETERS,
-        *RESOURCES,
-        "ReplicatorFunctionUrl",
-        *(f"{name}.{of}" for name in CONSUMERS for of in ("Alias", "Version")),
-    }
+    known = {*PARAMETERS, *RESOURCES}
+    known |= {f"{name}.{of}" for name in CONSUMERS for of in ("Alias", "Version")}
 
     def see(node: Any) -> None:
         match node:
@@ -287,12 +283,34 @@ def test_every_suppression_says_why() -> None:
 
 
 def test_the_url_needs_iam_and_its_caller_gets_both_permissions() -> None:
-    assert STACK.resource("ReplicatorFunction")["FunctionUrlConfig"]["AuthType"] == "AWS_IAM"
     assert not STACK.of_type("AWS::Lambda::Permission")
     permissions = EVERYTHING.of_type("AWS::Lambda::Permission").values()
     assert {each["Action"] for each in permissions} == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
     assert {each["Principal"] for each in permissions} == {"123456789012"}
     assert {each["FunctionName"] for each in permissions} == {"ReplicatorFunction.Alias"}
+
+
+def test_none_for_an_invoker_makes_no_url_as_an_scp_may_forbid_it() -> None:
+    for principal, urls in (("none", 0), ("", 1), ("123456789012", 1)):
+        stack = Stack(InvokerPrincipal=principal)
+        assert len(stack.of_type("AWS::Lambda::Url")) == urls
+        assert len(stack.of_type("AWS::Lambda::Permission")) == (2 if principal.isdigit() else 0)
+        condition = TEMPLATE["Outputs"]["RestEndpoint"]["Condition"]
+        assert stack.holds(condition) == bool(urls)
+    assert "FunctionUrlConfig" not in RESOURCES["ReplicatorFunction"]["Properties"], "SAM would make it always"
+    assert re.fullmatch(PARAMETERS["InvokerPrincipal"]["AllowedPattern"], "none")
+
+
+def test_a_url_that_is_there_already_stays() -> None:
+    """A second one for the same alias is refused, hence the logical id and the properties that SAM gave it."""
+    url = STACK.of_type("AWS::Lambda::Url")
+    assert url == {
+        "ReplicatorFunctionUrl": {
+            "AuthType": "AWS_IAM",
+            "InvokeMode": "BUFFERED",
+            "TargetFunctionArn": "ReplicatorFunction.Alias",
+        }
+    }
 
 
 def test_alarms_and_dashboard_speak_of_metrics_that_are_sent() -> None:
