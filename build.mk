@@ -1,6 +1,9 @@
 # The template and the artifact; the Makefile includes this. Tools of AWS's come from requirements-aws.txt, each set in an
 # environment of its own.
-ARCHITECTURE ?= arm64
+# The processor: the one of the last build, so that no later command silently builds for another.
+ifndef ARCHITECTURE
+ARCHITECTURE := $(or $(patsubst .aws-sam/for-%,%,$(firstword $(wildcard .aws-sam/for-*))),arm64)
+endif
 # The handler runs on AWS's Python $(PYTHON_VERSION); where the desk has none, what is tried here is built for the desk's.
 PYTHON_VERSION := 3.13
 TARGET_PYTHON ?= $(shell for python in python$(PYTHON_VERSION) "$$(uv python find $(PYTHON_VERSION) 2>/dev/null)" \
@@ -19,6 +22,9 @@ HANDLER := $(shell find handler -name '*.py') handler/Makefile handler/requireme
 # Neither telemetry nor an account: sam looks for credentials otherwise, and asks AWS who they are.
 SAM := env -u AWS_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
 	SAM_CLI_TELEMETRY=0 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam
+# sam deploys an existing stack with the processor it has, so the built template allows that of its code only.
+PIN = sed -e '/^  Architecture:/,/^    Default:/{' -e '/^    - /{' -e '/ $(ARCHITECTURE)$$/!d' -e '}' \
+	-e 's/^    Default: .*/    Default: $(ARCHITECTURE)/' -e '}' $(BUILT) > $(BUILT).pinned && mv $(BUILT).pinned $(BUILT)
 part = sed -n '/^\# == $(1)/,/^\# == /p' requirements-aws.txt
 
 .PHONY: build package-report bench-cold sam-local check-template clean-aws
@@ -41,6 +47,7 @@ $(LINT_READY): requirements-aws.txt
 $(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITECTURE)
 	ARCHITECTURE=$(ARCHITECTURE) PYTHON_VERSION=$(PYTHON_VERSION) PYTHON=$(abspath $(BIN)/python) TARGET_PYTHON=$(TARGET_PYTHON) \
 		$(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
+	$(PIN)
 
 # The same recipe for the desk's own processor and Python, to be run here.
 $(DESK)/.complete: $(READY) $(HANDLER)

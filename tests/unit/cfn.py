@@ -40,7 +40,15 @@ def _intrinsic(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str,
 
 
 _Loader.add_multi_constructor("!", _intrinsic)
-TEMPLATE: dict[str, Any] = yaml.load(TEXT, _Loader)  # noqa: S506 - our own file, by a safe loader
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return a template's document."""
+    document: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506 - our own file, by a safe loader
+    return document
+
+
+TEMPLATE = parsed(TEXT)
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 REQUIRED = {
