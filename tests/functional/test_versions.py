@@ -39,10 +39,15 @@ CHANGED = {
     "AlarmTopicArn": "arn:aws:sns:us-east-1:123456789012:alarms",
     "BandwidthLimit": "1048576",
     "KmsKeyArn": f"{KEY}own",
+    "VpcSubnetIds": "subnet-0a,subnet-0b",
+    "VpcSecurityGroupIds": "sg-0c",
 }
 """Another value of each parameter that is text; of the others one is worked out."""
-BASES: dict[str, dict[str, str]] = {"defaults": {}, "rules": {"ReplicationRules": RULES}}
-CASES = [(base, name) for base in BASES for name in PARAMETERS]
+BASES: dict[str, dict[str, str]] = {
+    "defaults": {},
+    "rules": {"ReplicationRules": RULES},
+    "vpc": {"VpcSubnetIds": "subnet-0c", "VpcSecurityGroupIds": "sg-0d"},
+}
 
 
 def changed(base: str, name: str) -> dict[str, str]:
@@ -54,6 +59,9 @@ def changed(base: str, name: str) -> dict[str, str]:
         assert PARAMETERS[name]["Type"] == "Number", f"give another value of {name} in CHANGED"
         value = str(int(before) + 1)
     return {**BASES[base], name: value}
+
+
+CASES = [(base, name) for base in BASES for name in PARAMETERS if not Stack(**changed(base, name)).refusals()]
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +104,10 @@ def test_a_parameter_makes_a_new_version_exactly_where_it_changes_one(
         assert ids[0] != ids[1], f"{name} has no effect on what runs: list it in Globals, at Tracing"
     else:
         assert ids[0] == ids[1], f"{name} changes nothing that Lambda could publish: take it out of Globals, at Tracing"
+
+
+def test_every_parameter_is_changed_in_some_case() -> None:
+    assert {name for _, name in CASES} == set(PARAMETERS)
 
 
 def test_both_functions_have_a_version_and_an_alias() -> None:

@@ -17,6 +17,7 @@ _PSEUDO = {
     "AWS::Region": "us-east-1",
     "AWS::StackName": "replicator",
 }
+_ALWAYS = {"Fn::Equals": ["", ""]}
 NOTHING = object()
 """What AWS::NoValue leaves."""
 
@@ -109,9 +110,17 @@ class Stack:
                 return bool(self.value(one) == self.value(two))
             case {"Fn::Or": [*any_of]}:
                 return any(self._test(inner) for inner in any_of)
+            case {"Fn::And": [*all_of]}:
+                return all(self._test(inner) for inner in all_of)
             case {"Fn::Not": [inner]}:
                 return not self._test(inner)
         raise AssertionError(f"an unknown condition: {node}")
+
+    def refusals(self) -> list[str]:
+        """What CloudFormation says of the parameters by the template's rules."""
+        applying = [each for each in TEMPLATE["Rules"].values() if self._test(each.get("RuleCondition", _ALWAYS))]
+        assertions = [assertion for rule in applying for assertion in rule["Assertions"]]
+        return [each["AssertDescription"] for each in assertions if not self._test(each["Assert"])]
 
     def _substitute(self, text: str, names: Mapping[str, str]) -> str:
         return re.sub(r"\$\{([^}!]+)\}", lambda found: str({**self._values, **names}.get(found[1], found[1])), text)

@@ -19,6 +19,7 @@ from handler.backoff import (
     delay,
     is_last_call,
 )
+from tests.unit.cfn import PARAMETERS, Stack
 
 
 def series(chance: Callable[[], float], until: float = RETENTION) -> list[float]:
@@ -28,6 +29,19 @@ def series(chance: Callable[[], float], until: float = RETENTION) -> list[float]
         ages.append(age)
         age += delay(len(ages), age, chance)
     return ages
+
+
+def test_the_queues_count_and_keep_as_the_delays_are_reckoned_for_every_timeout() -> None:
+    """The one parameter in the arithmetic is the timeout. A timeout without a visibility timeout fails the look-up."""
+    for timeout in PARAMETERS["TimeoutSeconds"]["AllowedValues"]:
+        queues = Stack(TimeoutSeconds=str(timeout)).of_type("AWS::SQS::Queue").values()
+        consumed = [queue for queue in queues if "RedrivePolicy" in queue]
+        assert len(consumed) >= 2
+        for queue in consumed:
+            assert queue["MessageRetentionPeriod"] == RETENTION
+            assert queue["RedrivePolicy"]["maxReceiveCount"] == MAX_RECEIVES
+            assert queue["VisibilityTimeout"] >= 6 * timeout
+        assert after_a_crash(timeout, lambda: 1.0) < LAST_CALL, "else the queue could drop it before the last call"
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.25, 0.5, 0.75, 1.0])
@@ -77,7 +91,7 @@ def test_what_crashed_comes_again_once_its_invocation_is_surely_over() -> None:
     assert after_a_crash(120.0, lambda: 1.0) == 120 + AFTERMATH + APART
 
 
-@pytest.mark.parametrize("timeout", [60, 120, 300, 900])
+@pytest.mark.parametrize("timeout", PARAMETERS["TimeoutSeconds"]["AllowedValues"])
 def test_what_always_crashes_uses_up_its_receives_before_the_queue_drops_it(timeout: int) -> None:
     assert MAX_RECEIVES * after_a_crash(timeout, lambda: 0.5) < RETENTION
 

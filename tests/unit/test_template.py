@@ -37,12 +37,16 @@ EVERYTHING = Stack(
     BackfillBucket="manifests",
     AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:alarms",
     ReservedConcurrency="50",
+    VpcSubnetIds="subnet-0a,subnet-0b",
+    VpcSecurityGroupIds="sg-0c",
 )
 QUEUES = {"EventsQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
 CONSUMERS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
 BOTH = pytest.mark.parametrize("stack", [STACK, EVERYTHING], ids=["defaults", "everything"])
 DEFAULTS_SERVE = {"CONCURRENCY", "FAN_OUT_THRESHOLD", "METRICS_NAMESPACE"}
 """Variables that the code reads and the template leaves at the code's defaults."""
+DESCRIBING = {"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"}
+"""Actions that AWS allows on all resources only."""
 OWN_RULES = "arn:aws:events:us-east-1:123456789012:rule/replicator-EventRule-*"
 """The stack's rule. CloudFormation ends its name: were it named in full, its permission would come and go with it."""
 
@@ -249,13 +253,64 @@ def test_roles_name_their_resources(stack: Stack) -> None:
     for role in stack.of_type("AWS::IAM::Role").values():
         for statement in statements(role):
             assert not any("*" in action for action in listed(statement["Action"])), statement
-            assert "*" not in listed(statement["Resource"]), statement
+            if statement["Resource"] == "*":
+                assert set(statement["Action"]) <= DESCRIBING, statement
+                continue
             for resource in listed(statement["Resource"]):
-                assert re.fullmatch(r"[^*]*(/[^*]*\*|:\*)?", resource), f"more than the objects of a bucket: {resource}"
+                assert re.fullmatch(r"[^*]*(/[^*]*\*|:\*|:\*/\*)?", resource), (
+                    f"more than the objects of a bucket: {resource}"
+                )
     for policy in [*stack.of_type("AWS::SQS::QueuePolicy").values(), *stack.of_type("AWS::S3::BucketPolicy").values()]:
         for statement in statements(policy):
             if statement["Effect"] == "Allow":
                 assert "*" not in json.dumps(statement).replace(OWN_RULES, "")
+
+
+def test_the_defaults_have_no_wildcard_resource() -> None:
+    for role in STACK.of_type("AWS::IAM::Role").values():
+        assert all(statement["Resource"] != "*" for statement in statements(role))
+
+
+def test_a_private_path_is_for_all_that_speaks_to_google_and_lambda_alone_makes_its_interfaces() -> None:
+    vpc = {"SubnetIds": ["subnet-0a", "subnet-0b"], "SecurityGroupIds": ["sg-0c"]}
+    for name, function in EVERYTHING.of_type("AWS::Serverless::Function").items():
+        assert function.get("VpcConfig") == (None if name == "BucketNotificationFunction" else vpc)
+    assert not [each for each in STACK.of_type("AWS::Serverless::Function").values() if "VpcConfig" in each]
+    allowed = [
+        each for each in statements(EVERYTHING.resource("ReplicatorRole")) if each["Action"][0].startswith("ec2:")
+    ]
+    assert {action for each in allowed for action in each["Action"]} == {
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
+    }
+    for statement in allowed:  # what AWS's calls on the functions' behalf lack, and each call of their code has
+        assert statement["Condition"] == {"Null": {"lambda:SourceFunctionArn": "true"}}
+    assert not [each for each in statements(STACK.resource("ReplicatorRole")) if each["Action"][0].startswith("ec2:")]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "refused"),
+    [
+        ({}, ""),
+        ({"VpcSubnetIds": "subnet-0a", "VpcSecurityGroupIds": "sg-0c"}, ""),
+        ({"VpcSubnetIds": "subnet-0a"}, "Give both of VpcSubnetIds and VpcSecurityGroupIds"),
+        ({"VpcSecurityGroupIds": "sg-0c"}, "Give both of VpcSubnetIds and VpcSecurityGroupIds"),
+        ({"ReplicateDeletes": "Disabled", "ReplicateTags": "Enabled", "DestinationPrefix": "in"}, ""),
+        ({"ReplicationRules": "[{}]"}, ""),
+        ({"ReplicationRules": "[{}]", "ReplicateDeletes": "Disabled"}, "have no effect beside ReplicationRules"),
+        ({"ReplicationRules": "[{}]", "ReplicateTags": "Enabled"}, "have no effect beside ReplicationRules"),
+        ({"ReplicationRules": "[{}]", "DestinationPrefix": "in"}, "have no effect beside ReplicationRules"),
+    ],
+    ids=str,
+)
+def test_parameters_that_would_have_no_effect_are_refused(parameters: dict[str, str], refused: str) -> None:
+    said = Stack(**parameters).refusals()
+    assert len(said) == bool(refused)
+    assert refused in "".join(said)
 
 
 def test_the_prefix_narrows_what_may_be_read() -> None:
