@@ -1,7 +1,8 @@
 """Expands template.yaml by SAM's own translator and makes its resources in moto; run in aws-sam-cli's environment.
 
-Prints one JSON document: the expanded template, and what the stack came to. With `versions` for a third argument the
-second is a list of parameters, and the document is a list of the functions' versions by their logical ids.
+Prints one JSON document: the expanded template, and what the stack came to. With `expand` or `versions` for a third
+argument the second is a list of parameters, and the document is a list of expanded templates, or of the logical ids of
+the functions' versions.
 """
 
 import json
@@ -39,6 +40,8 @@ UNMADE = {
     "AWS::S3::BucketPolicy": "moto does not know it in templates",
     "AWS::CloudWatch::Alarm": "moto knows none that is made of expressions",
     "AWS::SQS::QueuePolicy": "moto takes it and applies nothing",
+    "AWS::CodeDeploy::Application": "moto does not know it in templates",
+    "AWS::CodeDeploy::DeploymentGroup": "moto does not know it in templates",
     "AWS::Lambda::Version": "moto does not know it in templates",
 }
 
@@ -149,8 +152,9 @@ def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, An
 def main() -> None:
     """Read parameters as JSON from the command line."""
     parameters = json.loads(sys.argv[2])
-    if sys.argv[3:] == ["versions"]:
-        json.dump([versions(expand(Path(sys.argv[1]), each)) for each in parameters], sys.stdout)
+    if sys.argv[3:]:
+        each_expanded = (expand(Path(sys.argv[1]), each) for each in parameters)
+        json.dump([versions(each) if sys.argv[3] == "versions" else each for each in each_expanded], sys.stdout)
         return
     expanded = expand(Path(sys.argv[1]), parameters)
     result = {"expanded": expanded, "unmade": UNMADE, "deployed": deploy(expanded, parameters)}

@@ -36,7 +36,14 @@ needs_sam = pytest.mark.skipif(not SAM_PYTHON.exists(), reason="there is no .ven
 needs_artifact = pytest.mark.skipif(rie.missing() is not None, reason=str(rie.missing()))
 
 
-@pytest.fixture(scope="module", params=[{}, {"CreateSourceBucket": "true", "EventDelivery": "EventBridge"}], ids=str)
+STACKS = [
+    {},
+    {"CreateSourceBucket": "true", "EventDelivery": "EventBridge"},
+    {"DeploymentPreference": "Linear10PercentEvery1Minute"},
+]
+
+
+@pytest.fixture(scope="module", params=STACKS, ids=str)
 def stack(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The expanded template, and what moto made of it."""
     parameters = json.dumps(REQUIRED | request.param)
@@ -63,6 +70,7 @@ def test_the_stack_is_made(stack: dict[str, Any]) -> None:
 
 def _is_made(resource: dict[str, Any], stack: dict[str, Any]) -> bool:
     conditions = {"MakesSourceBucket": "CreateSourceBucket", "ByEventBridge": "EventDelivery"}
+    conditions["IsGradual"] = "DeploymentPreference"
     wanted = "Condition" not in resource or conditions.get(resource["Condition"]) in stack["parameters"]
     return wanted and resource["Type"] not in stack["unmade"]
 
@@ -96,7 +104,7 @@ def test_lambda_polls_both_queues_and_gets_single_failures(stack: dict[str, Any]
 def test_sam_adds_no_role_and_no_permission_of_its_own(stack: dict[str, Any]) -> None:
     resources = stack["expanded"]["Resources"]
     roles = {name for name, each in resources.items() if each["Type"] == "AWS::IAM::Role"}
-    assert roles == {"ReplicatorRole", "BucketNotificationRole", "BackfillRole"}
+    assert roles == {"ReplicatorRole", "BucketNotificationRole", "BackfillRole", "DeploymentRole"}
     permissions = {name for name, each in resources.items() if each["Type"] == "AWS::Lambda::Permission"}
     assert permissions == {"UrlPermission", "UrlInvokePermission"}
     assert resources["ReplicatorFunctionUrl"]["Properties"]["AuthType"] == "AWS_IAM"
@@ -219,7 +227,7 @@ def test_the_artifact_holds_only_what_runs(artifact: Path) -> None:
     names = {file.name for file in artifact.iterdir()}
     assert not names & {"tests", "local_emulator", "moto", "pytest", "grpc", "bin", "Makefile", "events"}
     services = {file.name for file in (artifact / "botocore/data").iterdir() if file.is_dir()}
-    assert services == {"lambda", "s3", "sqs", "sts"}
+    assert services == {"codedeploy", "lambda", "s3", "sqs", "sts"}
     for unwanted in ("*.pyi", "*.md", "Makefile", "requirements.txt"):
         assert not [file for file in artifact.rglob(unwanted) if "dist-info" not in str(file)]
     assert sum(file.stat().st_size for file in artifact.rglob("*")) < 40_000_000

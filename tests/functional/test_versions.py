@@ -46,6 +46,7 @@ CHANGED = {
 BASES: dict[str, dict[str, str]] = {
     "defaults": {},
     "rules": {"ReplicationRules": RULES},
+    "gradual": {"DeploymentPreference": "Canary10Percent5Minutes"},
     "vpc": {"VpcSubnetIds": "subnet-0c", "VpcSecurityGroupIds": "sg-0d"},
 }
 
