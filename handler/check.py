@@ -22,10 +22,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler import config, hook
+from handler import config
 from handler.errors import ReplicationError
 from handler.model import ABSENT, Generation, Original, Replica, Rule, Stamp
-from handler.running import Running, of_alias
+from handler.running import ALIAS, Running, of_alias
 from handler.transfer import CheckedReader
 
 _PROBE = ".replicator-check/"
@@ -48,32 +48,23 @@ class Row(NamedTuple):
 
 def lambda_handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Answer with the table; `{"dead_letters": true}` also parks a test message, which sets off its alarm."""
-    if hook.is_asked(event):
-        client = boto3.client("codedeploy", config=_CLIENTS)
-        return hook.answered(event, client, lambda: _answer(event, hook.of_new))
-    return _answer(event, of_alias)
-
-
-def _answer(event: dict[str, Any], read: Callable[[Any, str], Running]) -> dict[str, Any]:
-    settings, rows = _deployed(config.load(), read)
+    settings, rows = _deployed(config.load())
     rows += check(settings, dead_letters=bool(event.get("dead_letters")))
     ok = all(row.result in {"ok", "not tried"} for row in rows)
     return {"ok": ok, "rows": [row._asdict() for row in rows], "table": table(rows)}
 
 
-def _deployed(
-    settings: config.Settings, read: Callable[[Any, str], Running] = of_alias
-) -> tuple[config.Settings, list[Row]]:
-    """Return the settings of what the replicator's alias runs or is to run, and a row for each versioned function."""
+def _deployed(settings: config.Settings) -> tuple[config.Settings, list[Row]]:
+    """Return the settings of what the replicator's alias runs, and a row for each function that has an alias."""
     rows: list[Row] = []
     found: dict[str, Running] = {}
 
-    def note(version: str) -> None:
-        found[version] = read(boto3.client("lambda", config=_CLIENTS), version)
+    def read(version: str) -> None:
+        found[version] = of_alias(boto3.client("lambda", config=_CLIENTS), version)
 
     for version in settings.versions:
-        where = version.split(":")[6]
-        row = _try(where, "runs", partial(note, version))
+        where = f"{version.split(':')[6]}:{ALIAS}"
+        row = _try(where, "lambda:GetAlias", partial(read, version))
         if version in found:
             row = Row("FAILED" if found[version].stale else "ok", where, "runs", str(found[version]))
         rows.append(row)

@@ -4,54 +4,46 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-from handler.running import Running, variables_of
+import boto3
+from botocore.config import Config
 
+from handler import check, config
+from handler.running import variables_of
+
+_CLIENTS = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
+"""Two versions that hang leave time to say so: template.yaml gives two minutes."""
 _NOTHING_TO_DO = json.dumps({"Event": "s3:TestEvent"})
 
 
-def is_asked(event: dict[str, Any]) -> bool:
-    """Return True if it is CodeDeploy that asks."""
-    return "LifecycleEventHookExecutionId" in event
-
-
-def of_new(client: Any, version: str) -> Running:
-    """Return what a version is that no alias runs yet, after a start of it.
-
-    Args:
-        client: boto3's, for Lambda.
-        version: its ARN.
+def lambda_handler(event: dict[str, Any], _context: object) -> None:
+    """Start the new versions, run the check with what they have, and answer; the log has the reason.
 
     Raises:
-        ClientError: where a request is denied.
-        RuntimeError: the version does not start.
-    """
-    answer = client.invoke(FunctionName=version, Payload=_NOTHING_TO_DO)
-    if "FunctionError" in answer:
-        raise RuntimeError(f"it does not start: {json.load(answer['Payload']).get('errorMessage')}")
-    variables = variables_of(client.get_function_configuration(FunctionName=version))
-    return Running(version.rpartition(":")[2], {}, (), variables)
-
-
-def answered(event: dict[str, Any], client: Any, check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run the check, log its table, and tell CodeDeploy: without an answer it would wait for an hour.
-
-    Args:
-        event: CodeDeploy's.
-        client: boto3's, for CodeDeploy.
-        check: the check, as the operator runs it.
+        Exception: a version does not start, or the check cannot be run. CodeDeploy is told so too: without an answer
+            it would wait for an hour.
     """
     status = "Failed"
     try:
-        result = check()
-        sys.stdout.write(f"{result['table']}\n")
-        status = "Succeeded" if result["ok"] else "Failed"
-        return result
+        client = boto3.client("lambda", config=_CLIENTS)
+        started = [_started(client, version) for version in config.load().versions]
+        rows = list(check.check(config.load(started[0])))
+        sys.stdout.write(f"{check.table(rows)}\n")
+        if all(row.result in {"ok", "not tried"} for row in rows):
+            status = "Succeeded"
     finally:
-        client.put_lifecycle_event_hook_execution_status(
+        boto3.client("codedeploy", config=_CLIENTS).put_lifecycle_event_hook_execution_status(
             deploymentId=event["DeploymentId"],
             lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
             status=status,
         )
+
+
+def _started(client: Any, version: str) -> Mapping[str, str]:
+    """Return a version's variables, after a start of it with nothing to do."""
+    answer = client.invoke(FunctionName=version, Payload=_NOTHING_TO_DO)
+    if "FunctionError" in answer:
+        raise RuntimeError(f"{version} does not start: {json.load(answer['Payload']).get('errorMessage')}")
+    return variables_of(client.get_function_configuration(FunctionName=version))

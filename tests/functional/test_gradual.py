@@ -58,16 +58,16 @@ def test_a_gradual_deployment_asks_the_check_first_and_ends_on_an_alarm(
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
         assert group["ServiceRoleArn"]["Fn::If"][1] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
         policy = resources[f"{function}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
-        assert policy["BeforeAllowTrafficHook"] == {"Ref": "CheckFunction"}
+        assert policy["BeforeAllowTrafficHook"]["Fn::If"][:2] == ["IsGradual", {"Ref": "HookFunction"}]
         assert policy["DeploymentGroupName"] == {"Ref": f"{function}DeploymentGroup"}
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_resource_waits_for_itself(translated: dict[str, dict[str, Any]], way: str) -> None:
-    """The alias asks the check, which names the versions, which the alias runs."""
+    """The alias asks the hook, which names the versions, which the alias runs."""
     resources = translated[way]
     waits = {name: {other for other in named_in(each) if other in resources} for name, each in resources.items()}
-    assert ("CheckFunction" in waits["ReplicatorFunctionAliaslive"]) == (way != "AllAtOnce")
+    assert ("HookFunction" in waits["ReplicatorFunctionAliaslive"]) == (way != "AllAtOnce")
     graphlib.TopologicalSorter(waits).prepare()
 
 
@@ -90,7 +90,7 @@ def test_code_deploy_may_shift_these_aliases_and_the_check_may_answer() -> None:
     versioned = [f"{own}-{name}{of}" for name in ("replicator", "parts") for of in ("", ":*")]
     deploying = {each["Sid"]: each for each in statements(stack.resource("DeploymentRole"))}
     assert deploying["ShiftAliases"]["Resource"] == versioned
-    assert deploying["InvokeHook"]["Resource"] == f"{own}-check"
+    assert deploying["InvokeHook"]["Resource"] == f"{own}-hook"
     checking = {each["Sid"]: each for each in statements(stack.resource("ReplicatorRole"))}
     assert checking["AnswerCodeDeploy"]["Action"] == "codedeploy:PutLifecycleEventHookExecutionStatus"
     assert checking["StartVersions"]["Resource"] == versioned

@@ -86,7 +86,7 @@ def loopback(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("functions", "loopback")
 def test_the_check_reads_what_the_alias_runs_and_says_which_version() -> None:
     settings, rows = deployed(*FUNCTIONS)
-    assert rows == [check.Row("ok", name, "runs", CURRENT) for name in FUNCTIONS]
+    assert rows == [check.Row("ok", f"{name}:live", "runs", CURRENT) for name in FUNCTIONS]
     assert settings.dry_run
 
 
@@ -113,7 +113,7 @@ def test_a_gradual_deployment_under_way_is_said(functions: Any) -> None:
 @pytest.mark.usefixtures("loopback")
 def test_an_alias_that_is_not_there_fails_and_the_rest_is_tried_by_the_checks_own_variables() -> None:
     settings, rows = deployed("gone")
-    assert [(row.result, row.where, row.permission) for row in rows] == [("FAILED", "gone", "runs")]
+    assert [(row.result, row.where, row.permission) for row in rows] == [("FAILED", "gone:live", "lambda:GetAlias")]
     assert not settings.dry_run
 
 
