@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from handler.errors import ReplicationError
 from handler.reconcile import DRY_RUN, Action, Outcome
 
 LONGEST = 1024
 """Characters that S3 takes of a result."""
+_DONE: Mapping[str, str] = {
+    Action.PATCH: "Metadata changed, as the bytes were equal",
+    Action.DELETE: "Deleted, as the source has no such object",
+    Action.DEFER: "Delete sent to the deletes queue, as the source has no such object",
+}
 _WOULD = {Action.PUT.value: "copy", Action.PATCH.value: "change the metadata", Action.DELETE.value: "delete"}
 
 
@@ -34,13 +39,10 @@ def _sentence(outcome: Outcome) -> str:
 
 
 def _what(outcome: Outcome) -> str:
-    match outcome.done:
-        case Action.PUT:
-            return f"Copied, {outcome.bytes:,} byte{'' if outcome.bytes == 1 else 's'}"
-        case Action.PATCH:
-            return "Metadata changed, as the bytes were equal"
-        case Action.DELETE:
-            return "Deleted, as the source has no such object"
+    if outcome.done == Action.PUT:
+        return f"Copied, {outcome.bytes:,} byte{'' if outcome.bytes == 1 else 's'}"
+    if outcome.done in _DONE:
+        return _DONE[outcome.done]
     if outcome.equal:
         return "Equal already"
     if outcome.why.startswith(DRY_RUN):

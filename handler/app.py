@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from handler import config, events, observe
 from handler.adapters import retry
 from handler.adapters.http import IDLE_MAX
-from handler.adapters.queue import DeadLetterQueue, Delay, PartsQueue, postpone
+from handler.adapters.queue import DeadLetterQueue, Delay, MessageQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
 from handler.answers import task_result
+from handler.brake import Brake
 from handler.breaker import Circuits
 from handler.errors import Malformed, ReplicationError, Unavailable
 from handler.events import Batch, Delivery, Trigger
@@ -82,6 +83,7 @@ class Service:
         self._dead_letters: Callable[[], DeadLetterQueue] | None = None
         if settings.dead_letter_queue:
             self._dead_letters = lambda: DeadLetterQueue(self.aws("sqs"), settings.dead_letter_queue)
+        self._brake = self._new_brake()
         self.replicator = Replicator(
             settings.by_source,
             source=self._source,
@@ -95,13 +97,27 @@ class Service:
             ),
             dry_run=settings.dry_run,
             circuits=Circuits(clock=clock, switched=observe.switched),
+            defer_delete=self._brake.defer if self._brake else None,
         )
+
+    def _queue(self, url: str, what: str) -> MessageQueue:
+        return MessageQueue(partial(self.aws, "sqs"), url, what)
+
+    def _new_brake(self) -> Brake | None:
+        waiting, held, limit = (
+            self._settings.deletes_queue,
+            self._settings.held_deletes_queue,
+            self._settings.deletes_limit,
+        )
+        if not (waiting and held and limit):
+            return None
+        return Brake(self._queue(waiting, "deletes"), self._queue(held, "deletes"), limit, self._clock)
 
     def _sender(self) -> Callable[[Sequence[Part]], None] | None:
         if not self._settings.parts_queue:
             return None
-        url = self._settings.parts_queue
-        return lambda parts: PartsQueue(self.aws("sqs"), url).send([events.part_message(part) for part in parts])
+        queue = self._queue(self._settings.parts_queue, "parts")
+        return lambda parts: queue.send([events.part_message(part) for part in parts])
 
     def aws(self, service: str) -> Any:
         """Return the one boto3 client of a service, made when it is first needed: most invocations need none.
@@ -176,9 +192,18 @@ class Service:
         batch = events.parse(event)
         if batch.trigger is Trigger.QUEUE:
             self._set_apart(batch.deliveries)
-        work = coalesce((change, delivery.receives > 1) for delivery in batch.deliveries for change in delivery.changes)
+        held = self._brake.hold(batch.deliveries) if self._brake else {}
+        self._observer.held([change for delivery, errors in held.items() if not errors for change in delivery.changes])
+        work = coalesce(
+            (change, delivery.receives > 1)
+            for delivery in batch.deliveries
+            if delivery not in held
+            for change in delivery.changes
+        )
         results = {result.work.place: result for result in self._run(work)}
-        verdicts = [_verdict(delivery, results) for delivery in batch.deliveries]
+        verdicts = [
+            held[delivery] if delivery in held else _verdict(delivery, results) for delivery in batch.deliveries
+        ]
         if batch.trigger is Trigger.BATCH_OPERATIONS:
             outcomes = [[*_outcomes(delivery, results)] for delivery in batch.deliveries]
             return _task_results(event, batch, verdicts, outcomes)

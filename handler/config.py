@@ -15,6 +15,7 @@ from handler.rules import is_account, rules_of
 
 CONCURRENCY = 16
 STREAMS = 16
+DELETES = 1000
 _MEMORY = 1024
 """MiB taken for granted where the environment does not say."""
 NAMESPACE = "CrossCloudReplicator"
@@ -45,6 +46,12 @@ class Settings:
     """DEAD_LETTER_QUEUE_URL: where hopeless messages are parked at once. Unset: the queue's own redrive policy."""
     parts_queue: str | None = None
     """PARTS_QUEUE_URL: where the parts of huge objects are handed to other invocations. Unset: this one copies all."""
+    deletes_queue: str | None = None
+    """DELETES_QUEUE_URL: where deletes wait, so that the brake can hold them. Unset: they are carried out at once."""
+    held_deletes_queue: str | None = None
+    """HELD_DELETES_QUEUE_URL: where deletes are held that are too many. It must be set with DELETES_QUEUE_URL."""
+    deletes_limit: int = DELETES
+    """DELETES_LIMIT: deletes that may wait at once; more are held. 0: no delete waits or is held."""
     huge: int = HUGE
     """FAN_OUT_THRESHOLD: bytes from which on an object is huge."""
     bandwidth: int | None = None
@@ -96,6 +103,10 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     sizes = range(LARGE, 5 * TIB + 1)
     huge = _number(environment.get("FAN_OUT_THRESHOLD", ""), "FAN_OUT_THRESHOLD", HUGE, sizes, faults)
     bandwidth = _number(environment.get("BANDWIDTH_LIMIT", ""), "BANDWIDTH_LIMIT", 0, _BANDWIDTHS, faults)
+    deletes = _number(environment.get("DELETES_LIMIT", ""), "DELETES_LIMIT", DELETES, range(1_000_001), faults)
+    waiting, held = (environment.get(name) or None for name in ("DELETES_QUEUE_URL", "HELD_DELETES_QUEUE_URL"))
+    if waiting and not held:
+        faults.append("HELD_DELETES_QUEUE_URL is not set, and DELETES_QUEUE_URL is: set both, or neither")
     dry_run = environment.get("DRY_RUN", "") or "false"
     if dry_run not in {"true", "false"}:
         faults.append(f"DRY_RUN must be true or false, not {dry_run!r}")
@@ -114,6 +125,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         streams=streams,
         dead_letter_queue=environment.get("DEAD_LETTER_QUEUE_URL") or None,
         parts_queue=environment.get("PARTS_QUEUE_URL") or None,
+        deletes_queue=waiting,
+        held_deletes_queue=held,
+        deletes_limit=deletes,
         huge=huge,
         bandwidth=bandwidth or None,
         dry_run=dry_run == "true",

@@ -140,7 +140,7 @@ class _Ignored:
 _Item = Change | _Fault | _Ignored
 
 
-def _unwrap(payload: Any, depth: int = _DEPTH) -> Iterator[_Item]:  # noqa: C901 - a table, one row a shape
+def _unwrap(payload: Any, depth: int = _DEPTH) -> Iterator[_Item]:  # noqa: C901, PLR0912 - a table, one row a shape
     """Take off one envelope after the other until records are found."""
     if depth == 0:
         yield _Fault("envelopes are nested too deep")
@@ -162,6 +162,8 @@ def _unwrap(payload: Any, depth: int = _DEPTH) -> Iterator[_Item]:  # noqa: C901
             yield from _unwrap(event, depth - 1)
         case {"replicatePart": {**part}}:
             yield _part(part)
+        case {"deleteCopy": {**fields}}:
+            yield _deferred_delete(fields)
         case {"Event": "s3:TestEvent"}:
             yield _Ignored("s3:TestEvent")
         case {"detail-type": str(kind), "detail": {**detail}}:
@@ -257,6 +259,18 @@ def _unquoted(key: object) -> object:
     if not isinstance(key, str):
         return key
     return unquote_plus(key, errors="surrogateescape")
+
+
+def delete_message(bucket: str, key: str, *, released: bool = False) -> str:
+    """Return the message that asks for the delete of a key's copies; `parse` reads it."""
+    return json.dumps({"deleteCopy": {"bucket": bucket, "key": key, "released": released}})
+
+
+def _deferred_delete(fields: Any) -> _Item:
+    item = _change(bucket=fields.get("bucket"), key=fields.get("key"), event="DeferredDelete", time=None, size=None)
+    if isinstance(item, Change):
+        return replace(item, may_delete=True, released=fields.get("released") is True)
+    return item
 
 
 def part_message(part: Part) -> str:

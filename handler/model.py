@@ -244,6 +244,10 @@ class Change:
     """Bytes, for a created object, where the event says so."""
     part: Part | None = None
     """Set where it is no change but a part of a large copy that another invocation handed over."""
+    may_delete: bool = False
+    """True of a message of the deletes queue: if the source has no such object, the copy is deleted now."""
+    released: bool = False
+    """True if an operator released that message: the brake does not hold it."""
 
     @property
     def place(self) -> tuple[str, str, Part | None]:

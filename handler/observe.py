@@ -53,6 +53,16 @@ class Observer:
         self._measure(results, now)
         self._measure_open([error for result in results for error in result.errors if isinstance(error, CircuitOpen)])
 
+    def held(self, deletes: Sequence[Change]) -> None:
+        """Log each delete that the brake held, and count them by source bucket."""
+        for change in deletes:
+            logger.warning("held a delete", extra={"outcome": "held", "bucket": change.bucket, "key": change.key})
+        for bucket, count in Counter(change.bucket for change in deletes).items():
+            metrics = EphemeralMetrics(namespace=self._namespace)
+            metrics.add_dimension("SourceBucket", bucket)
+            metrics.add_metric("DeletesHeld", MetricUnit.Count, count)
+            metrics.flush_metrics()
+
     def _measure(self, results: Iterable[Result], now: datetime) -> None:
         pairs = [(result.work.bucket, _rule(result), result) for result in results]
         pairs.sort(key=lambda pair: pair[:2])
@@ -79,7 +89,7 @@ def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) ->
     pending = [result for result in results if result.retryable]
     failed = [result for result in results if any(not error.retryable for error in result.errors)]
     for name, unit, value in (
-        ("OperationsReplicated", MetricUnit.Count, sum(bool(outcome.actions) for outcome in outcomes)),
+        ("OperationsReplicated", MetricUnit.Count, sum(outcome.changed for outcome in outcomes)),
         ("OperationsUnverified", MetricUnit.Count, sum(_is_unverified(outcome) for outcome in outcomes)),
         ("OperationsFailedReplication", MetricUnit.Count, len(failed)),
         ("OperationsPendingReplication", MetricUnit.Count, len(pending)),
@@ -88,7 +98,7 @@ def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) ->
     ):
         metrics.add_metric(name, unit, value)
     for result in results:
-        if any(outcome.actions for outcome in result.outcomes) and (lag := _lag(result, now)) is not None:
+        if any(outcome.changed for outcome in result.outcomes) and (lag := _lag(result, now)) is not None:
             metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
 
 

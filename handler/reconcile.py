@@ -35,6 +35,8 @@ class Action(StrEnum):
     DELETE = "delete"
     HAND_OVER = "hand over"
     """Never decided on: a put whose parts others are to finish."""
+    DEFER = "defer delete"
+    """Never decided on: a delete that was sent to the deletes queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Route:
     """How large objects are copied; None: in one stream like all others."""
     dry_run: bool = False
     """Whether to look, and change nothing."""
+    defer_delete: Callable[[str], None] | None = None
+    """Sends the delete of a key's copies to the deletes queue; None: deletes are carried out at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +87,11 @@ class Outcome:
     def equal(self) -> bool:
         """Whether there is a copy, and it is equal."""
         return self.why == EQUAL
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed at the destination."""
+        return any(action is not Action.DEFER for action in self.actions)
 
     @property
     def done(self) -> str:
@@ -244,6 +253,9 @@ class _Loop:
         if self.route.dry_run:
             self.decision = _only_said(self.decision)
             return True
+        if self.decision.action is Action.DELETE and self.route.defer_delete:
+            self._defer(self.route.defer_delete)
+            return self._is_swept()
         if self.decision.action is Action.NOTHING:
             return self._is_swept()
         self.staged = None
@@ -252,6 +264,12 @@ class _Loop:
         except Moved:
             self.replica, self.lost = None, True
         return self._is_handed_over()
+
+    def _defer(self, defer_delete: Callable[[str], None]) -> None:
+        """Send the delete to the deletes queue, once. The event is done with then: that message looks again."""
+        if Action.DEFER not in self.actions:
+            defer_delete(self.key)
+            self.actions.append(Action.DEFER)
 
     def _is_normalised(self, replica: Replica, stamp: Stamp) -> bool:
         """Return True if the replica differs only in how the store writes what this loop has just patched."""

@@ -41,6 +41,11 @@ class Work:
         return self.changes[-1].part
 
     @property
+    def may_delete(self) -> bool:
+        """Whether a delete is carried out at once, rather than sent to the deletes queue."""
+        return any(change.may_delete for change in self.changes)
+
+    @property
     def size(self) -> int:
         """Bytes, as far as the events tell."""
         return self.changes[-1].size or 0
@@ -81,6 +86,7 @@ class Replicator:
         parts: how large objects are copied; None: in one stream like all others.
         dry_run: look, and change nothing.
         circuits: fail keys at once while a side is down.
+        defer_delete: sends the delete of a bucket's key to the deletes queue; None: deletes are carried out at once.
     """
 
     def __init__(  # noqa: PLR0913 - all but one by keyword
@@ -93,8 +99,10 @@ class Replicator:
         parts: Parts | None = None,
         dry_run: bool = False,
         circuits: Circuits | None = None,
+        defer_delete: Callable[[str, str], None] | None = None,
     ) -> None:
         self._rules = rules
+        self._defer_delete = defer_delete
         self._circuits = circuits or Circuits()
         self._dry_run = dry_run
         self._present: set[tuple[str, str]] = set()
@@ -129,7 +137,7 @@ class Replicator:
             for name, rules in self._rules_by_name(work).items():
                 with _collected(errors), self._circuits.attempt(work.bucket, rules[0].destination, work.key):
                     outcome = reconcile(
-                        self._route(rules, work.key),
+                        self._route(rules, work),
                         work.key,
                         guess_absent=work.guess_absent and name not in self._present,
                         announced=work.size if alone else None,  # time counts then, and else processors
@@ -162,17 +170,20 @@ class Replicator:
         only = (work.part.destination, work.part.name) if work.part else work.only
         return {name: rules for name, rules in by_name.items() if only in {None, name}}
 
-    def _route(self, rules: tuple[Rule, ...], key: str) -> Route:
-        name, destination = rules[0].destination_key(key), rules[0].destination
+    def _route(self, rules: tuple[Rule, ...], work: Work) -> Route:
+        name, destination = rules[0].destination_key(work.key), rules[0].destination
         named = {rule.key_of(name) for rule in self._rules[rules[0].source] if rule.destination == destination}
         with_tags = any(rule.tags or rule.replicate_tags for rule in rules)
         return Route(
             source=self._source(rules[0].source, with_tags),
             destination=self._destination(rules[0].destination),
             rules=rules,
-            is_name_shared=bool(named - {key, None}),
+            is_name_shared=bool(named - {work.key, None}),
             parts=self._parts,
             dry_run=self._dry_run,
+            defer_delete=partial(self._defer_delete, work.bucket)
+            if self._defer_delete and not work.may_delete
+            else None,
         )
 
 

@@ -91,6 +91,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         max_receives=options.max_receives,
         visibility=options.visibility,
         concurrency=options.concurrency,
+        deletes_delay=options.deletes_delay,
+        deletes_limit=options.deletes_limit,
         verbose=options.verbose,
     )
     if settings.gcs and not settings.gcs_buckets:
@@ -141,6 +143,14 @@ def _add_options(parser: argparse.ArgumentParser, argument_default: str | None =
     add("--gcs", metavar="URL", what="use this GCS server, which serves the destination (default: start one)")
     add("--max-receives", default=1000, type=positive, metavar="N", what="deliveries before the dead-letter queue")
     add("--visibility", default=30, type=visibility, metavar="SECONDS", what="until a batch comes again that raised")
+    add("--deletes-delay", default=1, type=seconds, metavar="SECONDS", what="until a delete is carried out")
+    add(
+        "--deletes-limit",
+        default=1000,
+        type=count,
+        metavar="N",
+        what="waiting deletes, of which more are held; 0: none waits",
+    )
     add("--concurrency", default=4, type=positive, metavar="N", what="invocations at a time")
 
 
@@ -157,6 +167,22 @@ def visibility(text: str) -> int:
     number = positive(text)
     if number > 43200:
         raise argparse.ArgumentTypeError(f"{number} is more than 43200, which is SQS's most")
+    return number
+
+
+def count(text: str) -> int:
+    """Read a number from 0 on."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is less than 0")
+    return number
+
+
+def seconds(text: str) -> int:
+    """Read a delay, as long as SQS allows."""
+    number = count(text)
+    if number > 900:
+        raise argparse.ArgumentTypeError(f"{number} is more than 900, which is SQS's most")
     return number
 
 

@@ -1,4 +1,4 @@
-"""Amazon's side: moto's server on loopback with the source buckets, the events queue and its dead-letter queue."""
+"""Amazon's side: moto's server on loopback with the source buckets, and the queues: events, deletes, held deletes, dead letters."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class Aws:
     url: str
     queue: Queue
     dead_letter_queue: Queue
+    deletes_queue: Queue
+    held_deletes_queue: Queue
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -65,10 +67,14 @@ class Aws:
     def _create_queues(self) -> None:
         self.dead_letter_queue = self._create_queue("replication-dead-letters", {})
         redrive = {"deadLetterTargetArn": self.dead_letter_queue.arn, "maxReceiveCount": self._settings.max_receives}
-        self.queue = self._create_queue(
-            "replication-events",
-            {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": str(self._settings.visibility)},
-        )
+        served: dict[QueueAttributeNameType, str] = {
+            "RedrivePolicy": json.dumps(redrive),
+            "VisibilityTimeout": str(self._settings.visibility),
+        }
+        self.queue = self._create_queue("replication-events", served)
+        delay = str(self._settings.deletes_delay)
+        self.deletes_queue = self._create_queue("replication-deletes", {**served, "DelaySeconds": delay})
+        self.held_deletes_queue = self._create_queue("replication-held-deletes", {})
 
     def _create_queue(self, name: str, attributes: dict[QueueAttributeNameType, str]) -> Queue:
         url = self.sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]

@@ -54,7 +54,13 @@ class Clouds:
                 self.gcs_url = self._start_gcs()
             self.mirror = Mirror(self._settings.source, self.aws.s3, self._settings.bucket)
             self.mirror.sync()
-            environment.configure(self.aws, self.gcs_url, self._settings.rules, verbose=self._settings.verbose)
+            environment.configure(
+                self.aws,
+                self.gcs_url,
+                self._settings.rules,
+                verbose=self._settings.verbose,
+                deletes_limit=self._settings.deletes_limit,
+            )
             self.invoke = _import_handler()
         except BaseException:
             self._stack.close()

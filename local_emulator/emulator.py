@@ -49,15 +49,16 @@ def _start(settings: Settings, started: ExitStack, console: Console) -> str:
             console.say(f"made the folder {folder}")
     clouds = started.enter_context(Clouds(settings))
     clouds.aws.wire()
-    poller = Poller(
-        clouds.aws.sqs,
-        clouds.aws.queue,
-        clouds.invoke,
-        concurrency=settings.concurrency,
-        visibility=settings.visibility,
-    )
-    poller.start()
-    started.callback(poller.stop)
+    for queue in (clouds.aws.queue, clouds.aws.deletes_queue):
+        poller = Poller(
+            clouds.aws.sqs,
+            queue,
+            clouds.invoke,
+            concurrency=settings.concurrency,
+            visibility=settings.visibility,
+        )
+        poller.start()
+        started.callback(poller.stop)
     watcher = Watcher(clouds.mirror, settings.source)
     watcher.start()
     started.callback(watcher.stop)
@@ -72,6 +73,8 @@ def _announcement(settings: Settings, clouds: Clouds, rest: str) -> str:
         "sqs": clouds.aws.url,
         "gcs": clouds.gcs_url,
         "queue": clouds.aws.queue.url,
+        "deletes_queue": clouds.aws.deletes_queue.url,
+        "held_deletes_queue": clouds.aws.held_deletes_queue.url,
         "dead_letter_queue": clouds.aws.dead_letter_queue.url,
         "bucket": settings.bucket,
         "source": str(settings.source),

@@ -41,12 +41,16 @@ def configure(
     rules: list[dict[str, Any]],
     *,
     verbose: bool,
+    deletes_limit: int = 0,
     environment: MutableMapping[str, str] = os.environ,
 ) -> None:
     """Set what the handler reads when it is imported."""
     environment.update(
         REPLICATION_RULES=json.dumps(rules),
         DEAD_LETTER_QUEUE_URL=aws.dead_letter_queue.url,
+        DELETES_QUEUE_URL=aws.deletes_queue.url,
+        HELD_DELETES_QUEUE_URL=aws.held_deletes_queue.url,
+        DELETES_LIMIT=str(deletes_limit),
         PARTS_QUEUE_URL=aws.queue.url,  # one poller serves events and parts alike
         AWS_ENDPOINT_URL_S3=aws.url,
         AWS_ENDPOINT_URL_SQS=aws.url,

@@ -36,6 +36,10 @@ class Settings:
     max_receives: int = 1000
     visibility: int = 30
     concurrency: int = 4
+    deletes_delay: int = 1
+    """Seconds that a delete waits."""
+    deletes_limit: int = 1000
+    """Deletes that may wait at once; 0: none waits."""
     verbose: bool = False
 
     @property

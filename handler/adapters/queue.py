@@ -1,4 +1,4 @@
-"""SQS: the queues that are written to (dead letters, parts of large copies), and when a message comes again."""
+"""SQS: the queues that are written to (dead letters, parts, deletes), and when a message comes again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from handler.errors import ReplicationError, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 _DETAIL_MAX = 1024
 _BATCH = 10
+_COUNTS: tuple[QueueAttributeNameType, ...] = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesDelayed",
+    "ApproximateNumberOfMessagesNotVisible",
+)
 
 
 class DeadLetterQueue:
@@ -89,12 +95,19 @@ def _url_of(arn: str) -> str:
     return f"https://sqs.{region}.{domain}/{account}/{name}"
 
 
-class PartsQueue:
-    """An SQS queue of parts that any invocation may copy."""
+class MessageQueue:
+    """An SQS queue of work that any invocation may do.
 
-    def __init__(self, client: SQSClient, url: str) -> None:
+    Args:
+        client: boto3's, for SQS, made when it is first needed.
+        url: the queue's.
+        what: what the queue holds, for errors: "parts" or "deletes".
+    """
+
+    def __init__(self, client: Callable[[], SQSClient], url: str, what: str) -> None:
         self._client = client
         self._url = url
+        self._what = what
 
     def send(self, messages: Sequence[str]) -> None:
         """Send them all, ten at a time.
@@ -108,11 +121,29 @@ class PartsQueue:
                 for number, message in enumerate(messages[start : start + _BATCH])
             ]
             try:
-                answer = self._client.send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type] # a plain dict is one
+                answer = self._client().send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type] # a plain dict is one
             except (ClientError, BotoCoreError) as error:
-                raise Unavailable(f"cannot hand parts over: {error}", code="PartsQueueUnavailable") from error
+                raise self._unavailable(f"cannot hand {self._what} over: {error}") from error
             if answer.get("Failed"):
-                raise Unavailable(f"cannot hand parts over: {answer['Failed']}", code="PartsQueueUnavailable")
+                raise self._unavailable(f"cannot hand {self._what} over: {answer['Failed']}")
+
+    def count(self) -> int:
+        """Return how many messages the queue holds: visible, delayed, or received and not yet settled.
+
+        SQS counts approximately: up to a minute passes until the count is right after the last message was sent.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+
+        Raises:
+            Unavailable: the queue does not say.
+        """
+        try:
+            answer = self._client().get_queue_attributes(QueueUrl=self._url, AttributeNames=[*_COUNTS])
+        except (ClientError, BotoCoreError) as error:
+            raise self._unavailable(f"cannot count the {self._what} in {self._url}: {error}") from error
+        return sum(int(answer["Attributes"][name]) for name in _COUNTS)
+
+    def _unavailable(self, text: str) -> Unavailable:
+        return Unavailable(text, code=f"{self._what.capitalize()}QueueUnavailable")
 
 
 def _printable(text: str) -> str:
