@@ -18,7 +18,7 @@ from handler.held import Copy, Held
 from handler.listings import Doubt, Listings
 from handler.model import Change
 from handler.orphans import Orphans
-from handler.reconcile import DRY_RUN, Outcome
+from handler.reconcile import DRY_RUN, Action, Outcome
 from handler.replicator import Result, Work
 
 if TYPE_CHECKING:
@@ -240,6 +240,8 @@ def _findings(result: Result) -> Iterator[Finding]:
     for outcome in result.outcomes:
         if outcome.why.startswith(DRY_RUN):
             yield _refusal(places, outcome) or _to_be_done(places, outcome)
+        elif Action.DEFER in outcome.actions:
+            yield Finding(Action.DELETE, *places, "sent to the deletes queue")
         elif outcome.actions:
             yield Finding(outcome.done, *places, "done")
 

@@ -104,7 +104,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     huge = _number(environment.get("FAN_OUT_THRESHOLD", ""), "FAN_OUT_THRESHOLD", HUGE, sizes, faults)
     bandwidth = _number(environment.get("BANDWIDTH_LIMIT", ""), "BANDWIDTH_LIMIT", 0, _BANDWIDTHS, faults)
     deletes = _number(environment.get("DELETES_LIMIT", ""), "DELETES_LIMIT", DELETES, range(1_000_001), faults)
-    waiting, held = (environment.get(name) or None for name in ("DELETES_QUEUE_URL", "HELD_DELETES_QUEUE_URL"))
+    waiting = environment.get("DELETES_QUEUE_URL") or None
+    held = environment.get("HELD_DELETES_QUEUE_URL") or None
     if waiting and not held:
         faults.append("HELD_DELETES_QUEUE_URL is not set, and DELETES_QUEUE_URL is: set both, or neither")
     dry_run = environment.get("DRY_RUN", "") or "false"

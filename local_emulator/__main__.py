@@ -92,7 +92,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         visibility=options.visibility,
         concurrency=options.concurrency,
         deletes_delay=options.deletes_delay,
-        deletes_limit=options.deletes_limit,
+        deletes_limit=0 if options.command == "invoke" else options.deletes_limit,  # nobody polls there
         verbose=options.verbose,
     )
     if settings.gcs and not settings.gcs_buckets:
@@ -144,13 +144,7 @@ def _add_options(parser: argparse.ArgumentParser, argument_default: str | None =
     add("--max-receives", default=1000, type=positive, metavar="N", what="deliveries before the dead-letter queue")
     add("--visibility", default=30, type=visibility, metavar="SECONDS", what="until a batch comes again that raised")
     add("--deletes-delay", default=1, type=seconds, metavar="SECONDS", what="until a delete is carried out")
-    add(
-        "--deletes-limit",
-        default=1000,
-        type=count,
-        metavar="N",
-        what="waiting deletes, of which more are held; 0: none waits",
-    )
+    add("--deletes-limit", default=1000, type=count, metavar="N", what="deletes that may wait; 0: none waits")
     add("--concurrency", default=4, type=positive, metavar="N", what="invocations at a time")
 
 

@@ -1,4 +1,4 @@
-"""Amazon's side: moto's server on loopback with the source buckets, and the queues: events, deletes, held deletes, dead letters."""
+"""Amazon's side: moto's server on loopback with the source buckets and all queues."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def isolate(environment: MutableMapping[str, str] = os.environ) -> None:
     )
 
 
-def configure(
+def configure(  # noqa: PLR0913 - all but three by keyword
     aws: Aws,
     gcs_url: str | None,
     rules: list[dict[str, Any]],

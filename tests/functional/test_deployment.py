@@ -30,7 +30,12 @@ SAM_PYTHON = ROOT / ".venv-sam/bin/python"
 DEPLOYED = ROOT / ".aws-sam/build/ReplicatorFunction"
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 SAMPLE = b"Sample data\n"
-PARTS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
+QUEUES = {"EventsQueue": "DeadLetterQueue", "DeletesQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
+MAPPINGS = (
+    ("Queue", "ReplicatorFunction", "EventsQueue"),
+    ("Deletes", "ReplicatorFunction", "DeletesQueue"),
+    ("Queue", "PartsFunction", "PartsQueue"),
+)
 
 needs_sam = pytest.mark.skipif(not SAM_PYTHON.exists(), reason="there is no .venv-sam: make check-template")
 needs_artifact = pytest.mark.skipif(rie.missing() is not None, reason=str(rie.missing()))
@@ -79,7 +84,7 @@ def _is_made(resource: dict[str, Any], stack: dict[str, Any]) -> bool:
 @pytest.mark.xdist_group("sam")
 def test_the_queues_redrive_to_their_dead_letter_queues(stack: dict[str, Any]) -> None:
     queues = stack["deployed"]["queues"]
-    for name, letters in (("EventsQueue", "DeadLetterQueue"), ("PartsQueue", "PartsDeadLetterQueue")):
+    for name, letters in QUEUES.items():
         redrive = json.loads(queues[name]["RedrivePolicy"])
         assert redrive["deadLetterTargetArn"] == queues[letters]["QueueArn"]
         assert int(queues[name]["VisibilityTimeout"]) >= 6 * 120
@@ -87,13 +92,13 @@ def test_the_queues_redrive_to_their_dead_letter_queues(stack: dict[str, Any]) -
 
 @needs_sam
 @pytest.mark.xdist_group("sam")
-def test_lambda_polls_both_queues_and_gets_single_failures(stack: dict[str, Any]) -> None:
+def test_lambda_polls_each_queue_and_gets_single_failures(stack: dict[str, Any]) -> None:
     queues = {values["QueueArn"]: name for name, values in stack["deployed"]["queues"].items()}
     mappings = stack["deployed"]["mappings"]
-    assert sorted(queues[each["EventSourceArn"]] for each in mappings) == ["EventsQueue", "PartsQueue"]
+    assert sorted(queues[each["EventSourceArn"]] for each in mappings) == sorted(QUEUES)
     resources = stack["expanded"]["Resources"]
-    for function, queue in PARTS.items():
-        mapping = resources[f"{function}Queue"]["Properties"]
+    for name, function, queue in MAPPINGS:
+        mapping = resources[f"{function}{name}"]["Properties"]
         assert mapping["EventSourceArn"] == {"Fn::GetAtt": [queue, "Arn"]}
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert mapping["FunctionName"] == {"Ref": f"{function}Aliaslive"}

@@ -41,7 +41,7 @@ EVERYTHING = Stack(
     VpcSecurityGroupIds="sg-0c",
     DeploymentPreference="Canary10Percent5Minutes",
 )
-QUEUES = {"EventsQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
+QUEUES = {"EventsQueue": "DeadLetterQueue", "DeletesQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
 CONSUMERS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
 BOTH = pytest.mark.parametrize("stack", [STACK, EVERYTHING], ids=["defaults", "everything"])
 DEFAULTS_SERVE = {"CONCURRENCY", "FAN_OUT_THRESHOLD", "METRICS_NAMESPACE"}
@@ -166,8 +166,9 @@ def test_every_queue_keeps_what_fails_as_long_and_hands_it_out_as_often_as_sqs_a
     for name, letters in QUEUES.items():
         queue, dead = STACK.resource(name), STACK.resource(letters)
         assert queue["RedrivePolicy"]["deadLetterTargetArn"] == f"{letters}.Arn"
-        arn = f"arn:aws:sqs:us-east-1:123456789012:{queue['QueueName']}"
-        assert dead["RedriveAllowPolicy"] == {"redrivePermission": "byQueue", "sourceQueueArns": [arn]}
+        served = [STACK.resource(other)["QueueName"] for other, its in QUEUES.items() if its == letters]
+        arns = [f"arn:aws:sqs:us-east-1:123456789012:{other}" for other in served]
+        assert dead["RedriveAllowPolicy"] == {"redrivePermission": "byQueue", "sourceQueueArns": arns}
         assert dead["MessageRetentionPeriod"] == queue["MessageRetentionPeriod"] == backoff.RETENTION
         assert queue["RedrivePolicy"]["maxReceiveCount"] == backoff.MAX_RECEIVES == 1000
 
@@ -183,7 +184,7 @@ def test_an_event_stays_hidden_for_six_timeouts(timeout: int) -> None:
 def test_the_functions_may_say_when_a_message_comes_again(stack: Stack) -> None:
     taking = next(each for each in statements(stack.resource("ReplicatorRole")) if each["Sid"] == "TakeMessages")
     assert "sqs:ChangeMessageVisibility" in taking["Action"]
-    assert taking["Resource"] == [f"{queue}.Arn" for queue in QUEUES]
+    assert taking["Resource"] == ["EventsQueue.Arn", "PartsQueue.Arn", "DeletesQueue.Arn"]
 
 
 @BOTH
