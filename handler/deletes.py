@@ -54,10 +54,13 @@ class HeldDeletes:
         sqs: boto3's client.
         queues: their queues.
         clock: seconds since 1970.
+        wait: seconds that an empty receive lasts.
     """
 
-    def __init__(self, sqs: SQSClient, queues: Queues, clock: Callable[[], float] = time.time) -> None:
-        self._sqs, self._queues, self._clock = sqs, queues, clock
+    def __init__(
+        self, sqs: SQSClient, queues: Queues, clock: Callable[[], float] = time.time, wait: int = _WAIT
+    ) -> None:
+        self._sqs, self._queues, self._clock, self._wait = sqs, queues, clock, wait
 
     def count(self) -> int:
         """Return how many deletes are held, approximately.
@@ -100,7 +103,7 @@ class HeldDeletes:
         answer = self._sqs.receive_message(
             QueueUrl=self._queues.held,
             MaxNumberOfMessages=_BATCH,
-            WaitTimeSeconds=_WAIT,
+            WaitTimeSeconds=self._wait,
             VisibilityTimeout=visibility,
             AttributeNames=["SentTimestamp"],
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from handler import deletes
 from handler.brake import HOLDING
@@ -16,7 +19,6 @@ from handler.verify import main as verify
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import sqs_event
 from tests.functional.rig import Clock, Rig, Told, message, record, rig_on
-from tests.functional.scripted import answer, scripted
 from tests.functional.test_rules import rule
 
 if TYPE_CHECKING:
@@ -113,8 +115,11 @@ class Lane:
         """The copies there are, as Google's client lists them."""
         return sorted(blob.name for blob in self.copies.list_blobs())
 
+    def held_deletes(self, now: float = math.inf) -> HeldDeletes:
+        return HeldDeletes(self.rig.sqs, self.queues, clock=lambda: now, wait=0)
+
     def held(self) -> int:
-        return HeldDeletes(self.rig.sqs, self.queues).count()
+        return self.held_deletes().count()
 
     def measured(self, name: str) -> float:
         return sum(told.measured(name) for told in self.told)
@@ -186,12 +191,12 @@ def test_an_instance_that_held_a_delete_holds_others_while_the_counts_lag(lane: 
     lane.put(*MANY, "late")
     lane.remove(*MANY)
     lane.drain(service)
-    sum(HeldDeletes(lane.rig.sqs, lane.queues).drop())  # as if SQS did not count them yet
+    sum(lane.held_deletes().drop())  # as if SQS did not count them yet
     lane.remove("late")
     now[0] += HOLDING - 1
     lane.drain(service)
     assert "late" in lane.names()
-    sum(HeldDeletes(lane.rig.sqs, lane.queues).drop())
+    sum(lane.held_deletes().drop())
     lane.tell("ObjectRemoved:Delete", "late")
     now[0] += HOLDING + 1
     lane.drain(service)
@@ -205,14 +210,14 @@ def test_copies_go_on_while_deletes_are_held(emptied: Lane) -> None:
 
 def test_release_carries_out_what_the_source_still_has_not(emptied: Lane) -> None:
     emptied.rig.s3.put_object(Bucket=emptied.source, Key=MANY[0], Body=b"data")  # its event is still on its way
-    assert sum(HeldDeletes(emptied.rig.sqs, emptied.queues).release()) == len(MANY)
+    assert sum(emptied.held_deletes().release()) == len(MANY)
     assert emptied.held() == 0
     emptied.drain_events()
     assert emptied.names() == MANY[:1]
 
 
 def test_what_is_held_after_release_began_is_not_released(emptied: Lane) -> None:
-    held = HeldDeletes(emptied.rig.sqs, emptied.queues, clock=lambda: 0.0)
+    held = emptied.held_deletes(now=0.0)
     assert sum(held.release()) == 0
     emptied.drain_events()
     assert emptied.names() == MANY
@@ -220,7 +225,7 @@ def test_what_is_held_after_release_began_is_not_released(emptied: Lane) -> None
 
 
 def test_drop_forgets_them_and_the_copies_stay(emptied: Lane) -> None:
-    assert sum(HeldDeletes(emptied.rig.sqs, emptied.queues).drop()) == len(MANY)
+    assert sum(emptied.held_deletes().drop()) == len(MANY)
     assert emptied.held() == 0
     assert emptied.names() == MANY
     emptied.remove(MANY[0])
@@ -233,7 +238,7 @@ def test_an_instance_that_dies_before_it_acknowledges_loses_no_delete(lane: Lane
     lane.remove(*MANY)
     lane.rig.handle(lane.instance(), *lane.waiting())  # it is killed here: nothing is acknowledged
     assert lane.held() == len(MANY)
-    assert sum(HeldDeletes(lane.rig.sqs, lane.queues).release()) == len(MANY)
+    assert sum(lane.held_deletes().release()) == len(MANY)
     lane.drain_events()
     assert lane.names() == []
 
@@ -328,22 +333,22 @@ def test_the_command_lists_releases_and_says_what_it_did(
 def test_the_command_finds_the_queues_of_a_stack(
     emptied: Lane, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """CloudFormation's answer is written down here: moto's server makes no stack without the tools of AWS's."""
-    outputs = "".join(
-        f"<member><OutputKey>{output}</OutputKey><OutputValue>{getattr(emptied.queues, name)}</OutputValue></member>"
-        for name, output in deletes._OUTPUTS.items()
-    )
-    stack = f"<member><StackName>s</StackName><Outputs>{outputs}</Outputs></member>"
-    text = f"<DescribeStacksResponse><DescribeStacksResult><Stacks>{stack}</Stacks></DescribeStacksResult></DescribeStacksResponse>"
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", emptied.rig.moto)
-    with scripted() as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", f"http://127.0.0.1:{server.port}")
-        server.answers.append(answer("200 OK", body=text.encode()))
-        assert deletes.main(["list", "--stack", "s"]) == 0
-        assert capsys.readouterr().out.startswith(f"{len(MANY)} deletes are held.")
-        server.answers.append(answer("200 OK", body=text.replace("HeldDeletes", "Other").encode()))
-        assert deletes.main(["list", "--stack", "s"]) == 2
-        assert "the stack s has no output HeldDeletesQueueUrl" in capsys.readouterr().err
+    """CloudFormation's answer is written down here: moto's server makes no stack without AWS's own tools."""
+    outputs = [
+        {"OutputKey": output, "OutputValue": getattr(emptied.queues, name)} for name, output in deletes._OUTPUTS.items()
+    ]
+    formation = boto3.client("cloudformation")
+    with Stubber(formation) as stub:
+        clients = {"cloudformation": formation, "sqs": emptied.rig.sqs}
+        monkeypatch.setattr(boto3, "client", clients.__getitem__)
+        for told, code, said in (
+            (outputs, 0, f"{len(MANY)} deletes are held."),
+            (outputs[:2], 2, "the stack s has no output HeldDeletesQueueUrl"),
+        ):
+            stack = {"StackName": "s", "CreationTime": 0, "StackStatus": "CREATE_COMPLETE", "Outputs": told}
+            stub.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "s"})
+            assert deletes.main(["list", "--stack", "s"]) == code
+            assert said in "".join(capsys.readouterr())
 
 
 def test_the_command_says_which_queue_it_was_not_told_of(capsys: pytest.CaptureFixture[str]) -> None:
