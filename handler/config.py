@@ -8,6 +8,7 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from handler.model import GIB, MIB, TIB, Rule
 from handler.parts import HUGE, LARGE
@@ -69,6 +70,8 @@ class Settings:
     """POWERTOOLS_LOG_LEVEL."""
     versions: tuple[str, ...] = ()
     """VERSIONS: ARNs of what was deployed last, the replicator's version first. The check alone has it."""
+    wiring: Mapping[str, Any] = field(default_factory=dict)
+    """WIRING: JSON, what the stack made for events to come by. The check and the canary read it. Unset: empty."""
     by_source: Mapping[str, tuple[Rule, ...]] = field(init=False)
     """The enabled rules of each source bucket, the highest priority first."""
 
@@ -117,6 +120,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     owner = environment.get("SOURCE_BUCKET_OWNER", "")
     if owner and not is_account(owner):
         faults.append(f"SOURCE_BUCKET_OWNER must be an AWS account's 12 digits, not {owner!r}")
+    wiring = _wiring(environment.get("WIRING", ""), faults)
     credentials = _federation(environment.get("GCP_CREDENTIALS", "").strip(), faults)
     if faults:
         raise ConfigurationError(faults)
@@ -134,6 +138,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         dry_run=dry_run == "true",
         gcp_credentials=credentials,
         source_bucket_owner=owner or None,
+        wiring=wiring,
         log_level=log_level,
         metrics_namespace=environment.get("METRICS_NAMESPACE") or NAMESPACE,
         versions=tuple(environment.get("VERSIONS", "").split()),
@@ -165,6 +170,18 @@ def _number(text: str, name: str, default: int, allowed: range, faults: list[str
         return int(text)
     faults.append(f"{name} must be a number from {allowed[0]} to {allowed[-1]}, not {text!r}")
     return default
+
+
+def _wiring(text: str, faults: list[str]) -> dict[str, Any]:
+    """Return the stack's own description of itself, which template.yaml writes."""
+    try:
+        wiring = json.loads(text or "{}")
+    except ValueError:
+        wiring = None
+    if not isinstance(wiring, dict):
+        faults.append("WIRING must be a JSON object, as template.yaml writes it")
+        return {}
+    return wiring
 
 
 def _federation(text: str, faults: list[str]) -> str:

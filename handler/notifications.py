@@ -121,7 +121,7 @@ def _configure(
 ) -> None:
     """Have events delivered as the properties say. What delivered them before goes only once the other has begun."""
     queues = {properties["QueueArn"], old.get("QueueArn", properties["QueueArn"])}
-    wanted = _wanted(properties)
+    wanted = wanted_of(properties)
     is_switched = old.get("Delivery", properties.get("Delivery")) != properties.get("Delivery")
     if is_switched and not wanted:
         bucket.deliver_to_event_bridge()
@@ -131,8 +131,8 @@ def _configure(
         sleep(OVERLAP)  # CloudFormation takes EventBridge's rule away after the answer
 
 
-def _wanted(properties: Mapping[str, Any]) -> Json | None:
-    """The notification as S3 writes it; none where EventBridge delivers."""
+def wanted_of(properties: Mapping[str, Any]) -> Json | None:
+    """Return the notification as S3 writes it; none where EventBridge delivers."""
     if properties.get("Delivery") == "EventBridge":
         return None
     given = {"prefix": properties.get("Prefix", ""), "suffix": properties.get("Suffix", "")}
@@ -174,7 +174,7 @@ class _Bucket:
         for turn in range(TRIES + 1):
             current = self._read()
             target = target_of(current)
-            if _same(current, target):
+            if is_same(current, target):
                 return  # also the last look at what was written before
             if turn < TRIES:
                 self._write(target, last=turn == TRIES - 1)
@@ -194,7 +194,7 @@ class _Bucket:
                     return
                 raise
             target = self._others(current, replaces, refuse=False)
-            if _same(current, target):
+            if is_same(current, target):
                 return
             # Others' destinations may be gone by now, and are not ours to judge.
             self._write(target, last=turn == TRIES - 1, SkipDestinationValidation=True)
@@ -316,8 +316,8 @@ def _filter_text(entry: Json) -> str:
     return f"keys {prefix}*{suffix}" if prefix or suffix else "all keys"
 
 
-def _same(one: Json, two: Json) -> bool:
-    """Whether two configurations say the same, in whatever order and spelling."""
+def is_same(one: Json, two: Json) -> bool:
+    """Return True if two configurations say the same, in whatever order and spelling."""
     return _normal(one) == _normal(two)
 
 

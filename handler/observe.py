@@ -172,3 +172,28 @@ def switched(change: Switched) -> None:
 def ignored(what: str) -> None:
     """Log what was told that changes no copy."""
     logger.debug("ignored", extra={"why": what})
+
+
+def checked(namespace: str, bucket: str, faults: Sequence[Mapping[str, str]]) -> None:
+    """Log each fault that the check on its schedule found, and measure their number."""
+    for fault in faults:
+        logger.error("found a fault", extra=dict(fault))
+    _count(namespace, {"SourceBucket": bucket}, "CheckFaults", MetricUnit.Count, len(faults))
+
+
+def canary(namespace: str, bucket: str, failures: Mapping[str, str], seconds: Mapping[str, float]) -> None:
+    """Log each step of a run that failed, and measure their number, and how long the others took."""
+    for step, detail in failures.items():
+        logger.error("the canary failed", extra={"bucket": bucket, "step": step, "detail": detail})
+    _count(namespace, {"SourceBucket": bucket}, "CanaryFailures", MetricUnit.Count, len(failures))
+    for step, taken in seconds.items():
+        dimensions = {"SourceBucket": bucket, "Step": step}
+        _count(namespace, dimensions, "CanaryLatency", MetricUnit.Seconds, taken)
+
+
+def _count(namespace: str, dimensions: Mapping[str, str], name: str, unit: MetricUnit, value: float) -> None:
+    metrics = EphemeralMetrics(namespace=namespace)
+    for dimension, of in dimensions.items():
+        metrics.add_dimension(dimension, of)
+    metrics.add_metric(name, unit, value)
+    metrics.flush_metrics()

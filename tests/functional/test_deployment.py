@@ -30,6 +30,7 @@ SAM_PYTHON = ROOT / ".venv-sam/bin/python"
 DEPLOYED = ROOT / ".aws-sam/build/ReplicatorFunction"
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 SAMPLE = b"Sample data\n"
+SERVICES = {"s3", "sqs", "sts", "cloudwatch", "codedeploy", "events", "lambda"}
 QUEUES = {"EventsQueue": "DeadLetterQueue", "DeletesQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
 MAPPINGS = (
     ("Queue", "ReplicatorFunction", "EventsQueue"),
@@ -109,9 +110,10 @@ def test_lambda_polls_each_queue_and_gets_single_failures(stack: dict[str, Any])
 def test_sam_adds_no_role_and_no_permission_of_its_own(stack: dict[str, Any]) -> None:
     resources = stack["expanded"]["Resources"]
     roles = {name for name, each in resources.items() if each["Type"] == "AWS::IAM::Role"}
-    assert roles == {"ReplicatorRole", "BucketNotificationRole", "BackfillRole", "DeploymentRole"}
+    assert roles == {"ReplicatorRole", "BucketNotificationRole", "CanaryRole", "BackfillRole", "DeploymentRole"}
     permissions = {name for name, each in resources.items() if each["Type"] == "AWS::Lambda::Permission"}
-    assert permissions == {"UrlPermission", "UrlInvokePermission"}
+    schedules = {"CheckFunctionHourlyPermission", "CanaryFunctionRunPermission"}
+    assert permissions == {"UrlPermission", "UrlInvokePermission", *schedules}
     assert resources["ReplicatorFunctionUrl"]["Properties"]["AuthType"] == "AWS_IAM"
     assert resources["ReplicatorFunctionUrl"]["Properties"]["TargetFunctionArn"] == {
         "Ref": "ReplicatorFunctionAliaslive"
@@ -213,7 +215,7 @@ def test_the_built_check_tries_permissions(world: dict[str, Any], s3_url: str) -
     }
     with Rie(handler="handler.check.lambda_handler", variables=variables) as function:
         answer = function.invoke({"dead_letters": True})
-    results = {(row["where"], row["permission"]): row["result"] for row in answer["rows"]}
+    results = {(row["where"], row["subject"]): row["result"] for row in answer["rows"]}
     for permission in ("s3:ListBucket", "s3:GetObject", "s3:GetObjectTagging"):
         assert results["s3://dummy/", permission] == "ok", answer["table"]
         assert results["s3://no-such-source/", permission] == "FAILED", answer["table"]
@@ -232,7 +234,7 @@ def test_the_artifact_holds_only_what_runs(artifact: Path) -> None:
     names = {file.name for file in artifact.iterdir()}
     assert not names & {"tests", "local_emulator", "moto", "pytest", "grpc", "bin", "Makefile", "events"}
     services = {file.name for file in (artifact / "botocore/data").iterdir() if file.is_dir()}
-    assert services == {"codedeploy", "lambda", "s3", "sqs", "sts"}
+    assert services == SERVICES
     for unwanted in ("*.pyi", "*.md", "Makefile", "requirements.txt"):
         assert not [file for file in artifact.rglob(unwanted) if "dist-info" not in str(file)]
     assert sum(file.stat().st_size for file in artifact.rglob("*")) < 40_000_000

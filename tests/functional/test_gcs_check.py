@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from handler import check
+from handler import trials
 from handler.model import Rule
 from tests.functional.conftest import Bucket
 from tests.functional.wire import Trouble, Wire, every
@@ -15,7 +15,8 @@ PERMISSIONS = ["create", "list", "get", "update", "delete"]
 def rows(bucket: str, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
     rule = Rule(id="r", source="s", destination=f"gs://{bucket}", destination_prefix="in/")
-    return {row.permission.rpartition(".")[2]: row.result for row in check._destinations("", [rule])}
+    found = trials._destinations("", [rule])
+    return {row.subject.rpartition(".")[2]: row.result for row in found if row.subject.startswith("storage.objects.")}
 
 
 def test_where_all_is_allowed_all_is_ok_and_the_probe_is_gone(
@@ -23,7 +24,8 @@ def test_where_all_is_allowed_all_is_ok_and_the_probe_is_gone(
 ) -> None:
     assert rows(gcs_bucket.name, wire, monkeypatch) == dict.fromkeys(PERMISSIONS, "ok")
     assert gcs_bucket.names() == set()
-    assert wire.methods() == ["POST", "GET", "GET", "GET", "PATCH", "DELETE"]
+    assert wire.methods() == ["POST", "GET", "GET", "GET", "PATCH", "DELETE", "GET"]
+    assert wire.requests.pop().path == f"/storage/v1/b/{gcs_bucket.name}", "its settings"
     for request in wire.requests:
         assert "in%2F.replicator-check%2F" in request.path or b"in/.replicator-check/" in request.body
         assert request.method == "GET" or "ifGenerationMatch" in request.query

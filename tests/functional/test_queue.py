@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from handler import check, config
+from handler import config, trials
 from handler.adapters.http import IDLE_MAX
 from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.adapters.retry import CONNECT, SILENCE
@@ -126,7 +126,7 @@ def test_the_check_tries_whether_messages_may_be_postponed(
     sqs: SQSClient, url: str, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", s3_url)
-    results = [row.result for queue in (url, url + "-gone", None) for row in check._visibility(queue)]
+    results = [row.result for queue in (url, url + "-gone", None) for row in trials._visibility(queue)]
     assert results == ["ok", "FAILED", "not tried"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from moto.core.config import default_user_config
 
 from handler import check, config
+from handler.rows import Row
 from handler.running import ALIAS, of_alias, variables_of
 from tests.functional.test_deployment import SAM_PYTHON, needs_sam
 from tests.unit.cfn import REQUIRED, ROOT
@@ -71,7 +72,7 @@ def _deploy_twice(client: Any, name: str, role: str) -> None:
     client.create_alias(FunctionName=name, Name=ALIAS, FunctionVersion="2")
 
 
-def deployed(*names: str) -> tuple[config.Settings, list[check.Row]]:
+def deployed(*names: str) -> tuple[config.Settings, list[Row]]:
     """What the check finds, whose own variables are of another deployment."""
     arns = " ".join(f"arn:aws:lambda:us-east-1:123456789012:function:{name}:2" for name in names)
     return check._deployed(config.load({"REPLICATION_RULES": RULES, "VERSIONS": arns}))
@@ -86,7 +87,7 @@ def loopback(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("functions", "loopback")
 def test_the_check_reads_what_the_alias_runs_and_says_which_version() -> None:
     settings, rows = deployed(*FUNCTIONS)
-    assert rows == [check.Row("ok", f"{name}:live", "runs", CURRENT) for name in FUNCTIONS]
+    assert rows == [Row("ok", f"{name}:live", "runs", CURRENT) for name in FUNCTIONS]
     assert settings.dry_run
 
 
@@ -113,7 +114,7 @@ def test_a_gradual_deployment_under_way_is_said(functions: Any) -> None:
 @pytest.mark.usefixtures("loopback")
 def test_an_alias_that_is_not_there_fails_and_the_rest_is_tried_by_the_checks_own_variables() -> None:
     settings, rows = deployed("gone")
-    assert [(row.result, row.where, row.permission) for row in rows] == [("FAILED", "gone:live", "lambda:GetAlias")]
+    assert [(row.result, row.where, row.subject) for row in rows] == [("FAILED", "gone:live", "lambda:GetAlias")]
     assert not settings.dry_run
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import check
-from handler.check import Row
+from handler import check, rows
 from handler.errors import Refused
+from handler.rows import Row
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -36,12 +36,12 @@ def test_a_denial_is_told_from_other_trouble(permission: str, error: Exception |
         if error:
             raise error
 
-    assert check._try("there", permission, call).result == result
+    assert rows.tried("there", permission, call).result == result
 
 
 def test_the_table_lines_up() -> None:
-    rows = [Row("ok", "s3://a", "s3:GetObject"), Row("MISSING", "gs://longer", "x", "denied")]
-    assert check.table(rows).splitlines() == [
+    found = [Row("ok", "s3://a", "s3:GetObject"), Row("MISSING", "gs://longer", "x", "denied")]
+    assert rows.table(found).splitlines() == [
         "ok       s3://a       s3:GetObject",
         "MISSING  gs://longer  x             denied",
     ]
@@ -57,7 +57,7 @@ def test_the_program_prints_the_deployed_functions_table(
         asked.append(arguments)
         return {"Payload": SimpleNamespace(read=lambda: f'{{"ok": {str(ok).lower()}, "table": "all of it"}}')}
 
-    monkeypatch.setattr("handler.check.boto3.client", lambda _: SimpleNamespace(invoke=invoke))
+    monkeypatch.setattr("handler.canary.boto3.client", lambda _: SimpleNamespace(invoke=invoke))
     assert check.main(["--function", "replicator-check"]) == code
     assert asked == [{"FunctionName": "replicator-check", "Payload": '{"dead_letters": false}'}]
     assert capsys.readouterr().out == "all of it\n"

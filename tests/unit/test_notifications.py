@@ -106,7 +106,7 @@ def test_ours_comes_beside_the_others_and_goes_alone(s3: S3Client, shared: str) 
     assert ours["QueueArn"] == QUEUE
     assert filter_of(ours) == ("in/", ".csv")
     perform(request("Delete", shared), s3, sleep=Clock())
-    assert notifications._same(configured(s3, shared), before)
+    assert notifications.is_same(configured(s3, shared), before)
 
 
 def test_a_bucket_without_notifications_is_empty_again_afterwards(s3: S3Client, bucket: str) -> None:
@@ -236,7 +236,7 @@ def test_an_overlap_is_named_before_anything_is_written(
 
 def test_names_of_filters_are_the_same_in_capitals_as_s3_answers_them() -> None:
     answered = json.loads(json.dumps(OTHERS).replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
-    assert notifications._same(OTHERS, answered)
+    assert notifications.is_same(OTHERS, answered)
     assert filter_of(answered["TopicConfigurations"][0]) == ("private/", "")
 
 
