@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from handler import backoff, config, observe
+from handler.canary import FOLDER
 from handler.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
 from tests.unit.cfn import (
     NOTHING,
@@ -36,6 +37,7 @@ EVERYTHING = Stack(
     InvokerPrincipal="123456789012",
     BackfillBucket="manifests",
     AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:alarms",
+    CanaryMinutes="10",
     ReservedConcurrency="50",
     VpcSubnetIds="subnet-0a,subnet-0b",
     VpcSecurityGroupIds="sg-0c",
@@ -214,8 +216,9 @@ def test_every_variable_the_code_reads_is_set_and_the_reverse() -> None:
     assert read, "the way config.py reads has changed"
     read = {name for name in read if not name.startswith("AWS_LAMBDA_")} - DEFAULTS_SERVE  # Lambda sets its own
     for name in CONSUMERS:
-        assert set(STACK.variables(name)) - {"DEPLOYED_PARAMETERS"} == read - {"VERSIONS"}  # the check's own
+        assert set(STACK.variables(name)) - {"DEPLOYED_PARAMETERS"} == read - {"VERSIONS", "WIRING"}  # the check's own
     assert set(STACK.variables("CheckFunction")) - {"DEPLOYED_PARAMETERS"} == read
+    assert set(STACK.variables("CanaryFunction")) - {"DEPLOYED_PARAMETERS"} == read - {"VERSIONS"}
 
 
 def test_our_own_variables_are_read_in_the_configuration_only() -> None:
@@ -252,7 +255,7 @@ def test_rules_of_the_user_replace_ours() -> None:
 
 @BOTH
 def test_roles_name_their_resources(stack: Stack) -> None:
-    for role in stack.of_type("AWS::IAM::Role").values():
+    for role in [*stack.of_type("AWS::IAM::Role").values(), *stack.of_type("AWS::IAM::Policy").values()]:
         for statement in statements(role):
             assert not any("*" in action for action in listed(statement["Action"])), statement
             if statement["Resource"] == "*":
@@ -392,7 +395,7 @@ def test_every_alarm_notifies_and_is_explained(stack: Stack) -> None:
         assert alarm.get("AlarmActions", NOTHING) == (
             NOTHING if stack is STACK else [stack.value({"Ref": "AlarmTopicArn"})]
         )
-        assert alarm["TreatMissingData"] == "notBreaching"
+        assert alarm["TreatMissingData"] == ("breaching" if name == "CanaryAlarm" else "notBreaching")
 
 
 @BOTH
@@ -451,3 +454,86 @@ def test_only_the_parts_function_may_send_to_its_own_queue_again_and_again() -> 
     }
     assert loops.pop("PartsFunction") == "Allow"
     assert set(loops.values()) == {None}
+
+
+# --- check and canary
+
+
+@BOTH
+def test_the_checks_wiring_is_what_the_stack_makes(stack: Stack) -> None:
+    wiring = config.load(stack.variables("CheckFunction")).wiring
+    asked = stack.resource("BucketNotification")
+    for name in ("ConfigurationId", "Bucket", "Delivery", "Rule", "Prefix", "Suffix", "Events"):
+        assert wiring[name] == ("dummy" if name == "Bucket" else asked[name]), name
+    assert wiring["QueueArn"] == asked["QueueArn"] == "EventsQueue.Arn"
+    assert set(wiring["Mappings"].values()) == {f"{name}Queue" for name in CONSUMERS}
+    granted = {each["Sid"]: each for each in statements(stack.resource("CheckPolicy"))}
+    assert len(granted["ReadMappings"]["Resource"]) == len(wiring["Mappings"])
+    assert stack.resource("CheckPolicy")["Roles"] == ["ReplicatorRole"]
+
+
+def test_lambda_takes_the_variables_of_each_function_also_with_the_longest_rules() -> None:
+    """4 KB in all: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html."""
+    rules = "[" + " " * (PARAMETERS["ReplicationRules"]["MaxLength"] - 2) + "]"
+    account = "ap-southeast-1:123456789012"
+    real = {
+        "PartsDeadLetterQueue": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-parts-dead-letters",
+        "DeadLetterQueue": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-dead-letters",
+        "PartsQueue": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-parts",
+        "EventsQueue.Arn": f"arn:aws:sqs:{account}:replicator-production-events",
+        "ReplicatorFunction.Version": f"arn:aws:lambda:{account}:function:replicator-production-replicator:1000",
+        "PartsFunction.Version": f"arn:aws:lambda:{account}:function:replicator-production-parts:1000",
+        "ReplicatorFunctionQueue": "01234567-89ab-cdef-0123-456789abcdef",
+        "PartsFunctionQueue": "01234567-89ab-cdef-0123-456789abcdef",
+    }
+    stack = Stack(
+        ReplicationRules=rules, SourceBucketName="a" * 40, DestinationBucketName="b" * 40, SourcePrefix="c" * 40
+    )
+    for name in (*CONSUMERS, "CheckFunction", "CanaryFunction"):
+        variables = stack.variables(name)
+        for short, long in real.items():
+            variables = {
+                variable: re.sub(rf"(?<![\w/]){short}(?!\w)", long, value) for variable, value in variables.items()
+            }
+        assert sum(len(variable + value) for variable, value in variables.items()) <= 4096, name
+
+
+def test_the_check_only_reads() -> None:
+    for statement in statements(STACK.resource("CheckPolicy")):
+        for action in listed(statement["Action"]):
+            assert re.match(r"\w+:(Get|List|Describe)", action), action
+
+
+def test_the_canary_writes_its_own_object_only_and_nobody_else_writes_the_source() -> None:
+    for stack in (EVERYTHING, Stack(CanaryMinutes="60", SourcePrefix="", SourceSuffix="")):
+        prefix = stack.variables("CanaryFunction")["WIRING"].partition('"Prefix": "')[2].partition('"')[0]
+        writing = {
+            (name, resource)
+            for name, role in stack.of_type("AWS::IAM::Role").items()
+            for statement in statements(role)
+            for resource in listed(statement["Resource"])
+            if resource.startswith("arn:aws:s3:::dummy/") and "s3:PutObject" in listed(statement["Action"])
+        }
+        assert writing == {("CanaryRole", f"arn:aws:s3:::dummy/{prefix}{FOLDER}*")}
+    assert "CanaryRole" not in STACK.of_type("AWS::IAM::Role")
+
+
+@pytest.mark.parametrize("minutes", [value for value in PARAMETERS["CanaryMinutes"]["AllowedValues"] if value])
+def test_the_canarys_alarm_counts_runs(minutes: int) -> None:
+    stack = Stack(CanaryMinutes=str(minutes))
+    runs = stack.resource("CanaryFunction")["Events"]["Run"]["Properties"]["Schedule"]
+    assert runs == f"rate({minutes} minutes)"
+    alarm = stack.resource("CanaryAlarm")
+    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (minutes * 60, 2)
+    assert stack.resource("CanaryFunction")["Timeout"] < minutes * 60
+    assert config.load(stack.variables("CanaryFunction")).wiring["CanaryMinutes"] == minutes
+
+
+def test_by_default_there_is_no_canary() -> None:
+    assert not [
+        name
+        for kind in ("AWS::Serverless::Function", "AWS::CloudWatch::Alarm")
+        for name in STACK.of_type(kind)
+        if "Canary" in name
+    ]
+    assert config.load(STACK.variables("CheckFunction")).wiring["CanaryMinutes"] == 0
