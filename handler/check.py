@@ -64,6 +64,7 @@ def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[
     yield from event_path.rows(settings)
     yield from trials.of_aws(settings, dead_letters=dead_letters)
     yield from trials.of_google(settings)
+    yield safeguards.of_brake(settings)
     yield safeguards.of_canary(settings.wiring)
 
 

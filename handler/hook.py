@@ -11,6 +11,7 @@ import boto3
 from botocore.config import Config
 
 from handler import check, config
+from handler.rows import table
 from handler.running import variables_of
 
 _CLIENTS = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
@@ -30,8 +31,8 @@ def lambda_handler(event: dict[str, Any], _context: object) -> None:
         client = boto3.client("lambda", config=_CLIENTS)
         started = [_started(client, version) for version in config.load().versions]
         rows = list(check.check(config.load(started[0])))
-        sys.stdout.write(f"{check.table(rows)}\n")
-        if all(row.result in {"ok", "not tried"} for row in rows):
+        sys.stdout.write(f"{table(rows)}\n")
+        if not any(row.is_fault for row in rows):
             status = "Succeeded"
     finally:
         boto3.client("codedeploy", config=_CLIENTS).put_lifecycle_event_hook_execution_status(

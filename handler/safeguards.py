@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 import boto3
 
+from handler.adapters.queue import MessageQueue
+from handler.config import Settings
 from handler.plan import STAGING
 from handler.rows import CLIENTS, Row, Wrong, judged
 
@@ -58,6 +60,23 @@ def _retention(bucket: Mapping[str, Any]) -> str:
     if bucket.get("defaultEventBasedHold"):
         raise Wrong("each new object gets a hold: GCS refuses to overwrite or delete copies")
     return "none"
+
+
+def of_brake(settings: Settings) -> Row:
+    """Say whether deletes are held if too many come, and whether any are."""
+    if not (settings.deletes_queue and settings.held_deletes_queue and settings.deletes_limit):
+        return Row("ok", "deletes", "brake", "off: each delete is carried out at once")
+    sqs = boto3.client("sqs", config=CLIENTS)
+    held, waiting = (
+        MessageQueue(lambda: sqs, url, "deletes") for url in (settings.held_deletes_queue, settings.deletes_queue)
+    )
+
+    def look() -> str:
+        if count := held.count():
+            raise Wrong(f"about {count:,} deletes are held: python -m handler.deletes list --stack STACK")
+        return f"on, over {settings.deletes_limit:,} deletes; {waiting.count():,} wait"
+
+    return judged("deletes", "brake", "sqs:GetQueueAttributes", look)
 
 
 def of_canary(wiring: Mapping[str, Any]) -> Row:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from handler import check, config, hook
+from handler.rows import Row
 from tests.functional.test_running import FUNCTIONS, RULES, functions
 
 __all__ = ["functions"]
@@ -67,9 +68,9 @@ def tried(monkeypatch: pytest.MonkeyPatch, result: str) -> list[Any]:
     """Have the check itself end so, and return the settings that it is run with."""
     seen: list[Any] = []
 
-    def of(settings: Any, **_: Any) -> Iterator[check.Row]:
+    def of(settings: Any, **_: Any) -> Iterator[Row]:
         seen.append(settings)
-        yield check.Row(result, "gs://copies", "storage.objects.create")
+        yield Row(result, "gs://copies", "storage.objects.create")
 
     monkeypatch.setattr(check, "check", of)
     return seen

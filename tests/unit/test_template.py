@@ -279,7 +279,7 @@ def test_the_defaults_have_no_wildcard_resource() -> None:
 def test_a_private_path_is_for_all_that_speaks_to_google_and_lambda_alone_makes_its_interfaces() -> None:
     vpc = {"SubnetIds": ["subnet-0a", "subnet-0b"], "SecurityGroupIds": ["sg-0c"]}
     for name, function in EVERYTHING.of_type("AWS::Serverless::Function").items():
-        assert function.get("VpcConfig") == (None if name == "BucketNotificationFunction" else vpc)
+        assert function.get("VpcConfig") == (None if name in {"BucketNotificationFunction", "CanaryFunction"} else vpc)
     assert not [each for each in STACK.of_type("AWS::Serverless::Function").values() if "VpcConfig" in each]
     allowed = [
         each for each in statements(EVERYTHING.resource("ReplicatorRole")) if each["Action"][0].startswith("ec2:")
@@ -466,7 +466,7 @@ def test_the_checks_wiring_is_what_the_stack_makes(stack: Stack) -> None:
     for name in ("ConfigurationId", "Bucket", "Delivery", "Rule", "Prefix", "Suffix", "Events"):
         assert wiring[name] == ("dummy" if name == "Bucket" else asked[name]), name
     assert wiring["QueueArn"] == asked["QueueArn"] == "EventsQueue.Arn"
-    assert set(wiring["Mappings"].values()) == {f"{name}Queue" for name in CONSUMERS}
+    assert set(wiring["Mappings"].values()) == {"ReplicatorFunctionQueue", "ReplicatorFunctionDeletes", "PartsFunctionQueue"}
     granted = {each["Sid"]: each for each in statements(stack.resource("CheckPolicy"))}
     assert len(granted["ReadMappings"]["Resource"]) == len(wiring["Mappings"])
     assert stack.resource("CheckPolicy")["Roles"] == ["ReplicatorRole"]
@@ -485,6 +485,9 @@ def test_lambda_takes_the_variables_of_each_function_also_with_the_longest_rules
         "PartsFunction.Version": f"arn:aws:lambda:{account}:function:replicator-production-parts:1000",
         "ReplicatorFunctionQueue": "01234567-89ab-cdef-0123-456789abcdef",
         "PartsFunctionQueue": "01234567-89ab-cdef-0123-456789abcdef",
+        "ReplicatorFunctionDeletes": "01234567-89ab-cdef-0123-456789abcdef",
+        "DeletesQueue": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-deletes",
+        "HeldDeletesQueue": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-held-deletes",
     }
     stack = Stack(
         ReplicationRules=rules, SourceBucketName="a" * 40, DestinationBucketName="b" * 40, SourcePrefix="c" * 40
