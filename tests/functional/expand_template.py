@@ -73,10 +73,7 @@ def expand(path: Path, parameters: dict[str, str]) -> dict[str, Any]:
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = {"Bucket": CODE, "Key": "function.zip"}
-    values = {
-        name: str(parameter.get("Default", "")) for name, parameter in template["Parameters"].items()
-    } | parameters
-    expanded: dict[str, Any] = Translator({}, Parser()).translate(template, values)
+    expanded: dict[str, Any] = Translator({}, Parser()).translate(template, dict(parameters))
     return json.loads(json.dumps(expanded))  # type: ignore[no-any-return]
 
 

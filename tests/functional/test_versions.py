@@ -43,6 +43,7 @@ CHANGED = {
     "VpcSecurityGroupIds": "sg-0c",
 }
 """Another value of each parameter that is text; of the others one is worked out."""
+DEFAULTS = {name: str(each["Default"]) for name, each in PARAMETERS.items() if "Default" in each}
 BASES: dict[str, dict[str, str]] = {
     "defaults": {},
     "rules": {"ReplicationRules": RULES},
@@ -68,7 +69,7 @@ CASES = [(base, name) for base in BASES for name in PARAMETERS if not Stack(**ch
 @pytest.fixture(scope="module")
 def published() -> dict[str, dict[str, str]]:
     """The logical ids of both versions, by the parameters as JSON. One process translates all of them."""
-    given = [REQUIRED | parameters for parameters in [*BASES.values(), *(changed(*case) for case in CASES)]]
+    given = [REQUIRED | parameters for parameters in [*BASES.values(), DEFAULTS, *(changed(*case) for case in CASES)]]
     ended = subprocess.run(
         [SAM_PYTHON, "-m", "tests.functional.expand_template", "template.yaml", json.dumps(given), "versions"],
         cwd=ROOT,
@@ -105,6 +106,13 @@ def test_a_parameter_makes_a_new_version_exactly_where_it_changes_one(
         assert ids[0] != ids[1], f"{name} has no effect on what runs: list it in Globals, at Tracing"
     else:
         assert ids[0] == ids[1], f"{name} changes nothing that Lambda could publish: take it out of Globals, at Tracing"
+
+
+@needs_sam
+@pytest.mark.xdist_group("sam")
+def test_a_default_that_is_given_makes_no_new_version(published: dict[str, dict[str, str]]) -> None:
+    """CloudFormation gives texts: sam's second deployment gives each value that the stack has, its first none."""
+    assert published[json.dumps(REQUIRED)] == published[json.dumps(REQUIRED | DEFAULTS)]
 
 
 def test_every_parameter_is_changed_in_some_case() -> None:

@@ -33,7 +33,7 @@ def series(chance: Callable[[], float], until: float = RETENTION) -> list[float]
 
 def test_the_queues_count_and_keep_as_the_delays_are_reckoned_for_every_timeout() -> None:
     """The one parameter in the arithmetic is the timeout. A timeout without a visibility timeout fails the look-up."""
-    for timeout in PARAMETERS["TimeoutSeconds"]["AllowedValues"]:
+    for timeout in map(int, PARAMETERS["TimeoutSeconds"]["AllowedValues"]):
         queues = Stack(TimeoutSeconds=str(timeout)).of_type("AWS::SQS::Queue").values()
         consumed = [queue for queue in queues if "RedrivePolicy" in queue]
         assert len(consumed) >= 2
@@ -91,7 +91,7 @@ def test_what_crashed_comes_again_once_its_invocation_is_surely_over() -> None:
     assert after_a_crash(120.0, lambda: 1.0) == 120 + AFTERMATH + APART
 
 
-@pytest.mark.parametrize("timeout", PARAMETERS["TimeoutSeconds"]["AllowedValues"])
+@pytest.mark.parametrize("timeout", [int(each) for each in PARAMETERS["TimeoutSeconds"]["AllowedValues"]])
 def test_what_always_crashes_uses_up_its_receives_before_the_queue_drops_it(timeout: int) -> None:
     assert MAX_RECEIVES * after_a_crash(timeout, lambda: 0.5) < RETENTION
 

@@ -69,9 +69,9 @@ def test_every_parameter_is_bounded_and_its_default_is_within() -> None:
     for name, parameter in PARAMETERS.items():
         value = parameter.get("Default", REQUIRED.get(name))
         if "AllowedValues" in parameter:
-            assert value in parameter["AllowedValues"], name
+            assert str(value) in map(str, parameter["AllowedValues"]), name
         elif parameter["Type"] == "Number":
-            assert parameter["MinValue"] <= value <= parameter.get("MaxValue", value), name
+            assert parameter["MinValue"] <= int(value) <= parameter.get("MaxValue", int(value)), name
         else:
             assert re.fullmatch(parameter["AllowedPattern"], value), name
 
@@ -175,7 +175,7 @@ def test_every_queue_keeps_what_fails_as_long_and_hands_it_out_as_often_as_sqs_a
         assert queue["RedrivePolicy"]["maxReceiveCount"] == backoff.MAX_RECEIVES == 1000
 
 
-@pytest.mark.parametrize("timeout", PARAMETERS["TimeoutSeconds"]["AllowedValues"])
+@pytest.mark.parametrize("timeout", [int(each) for each in PARAMETERS["TimeoutSeconds"]["AllowedValues"]])
 def test_an_event_stays_hidden_for_six_timeouts(timeout: int) -> None:
     stack = Stack(TimeoutSeconds=str(timeout))
     for name in QUEUES:
