@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from handler import check, config, hook
+from handler import check, config, events, hook
 from handler.rows import Row
 from tests.functional.test_running import FUNCTIONS, RULES, functions
 
@@ -86,6 +86,11 @@ def test_a_new_version_gets_traffic_where_the_check_succeeds_with_what_it_has(
     assert aws.told == [{"deploymentId": "d-1", "lifecycleEventHookExecutionId": "h-1", "status": status}]
     assert [settings.dry_run for settings in seen] == [True], "version 2 has DRY_RUN, the hook's own variables have not"
     assert result in capsys.readouterr().out, "the reason must be in the log"
+
+
+def test_what_a_version_is_started_with_is_nothing_to_do() -> None:
+    [delivery] = events.parse(json.loads(hook._NOTHING_TO_DO)).deliveries
+    assert (delivery.changes, delivery.faults, delivery.ignored) == ((), (), ("s3:TestEvent",))
 
 
 def test_a_version_that_does_not_start_gets_none(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -466,7 +466,11 @@ def test_the_checks_wiring_is_what_the_stack_makes(stack: Stack) -> None:
     for name in ("ConfigurationId", "Bucket", "Delivery", "Rule", "Prefix", "Suffix", "Events"):
         assert wiring[name] == ("dummy" if name == "Bucket" else asked[name]), name
     assert wiring["QueueArn"] == asked["QueueArn"] == "EventsQueue.Arn"
-    assert set(wiring["Mappings"].values()) == {"ReplicatorFunctionQueue", "ReplicatorFunctionDeletes", "PartsFunctionQueue"}
+    assert set(wiring["Mappings"].values()) == {
+        "ReplicatorFunctionQueue",
+        "ReplicatorFunctionDeletes",
+        "PartsFunctionQueue",
+    }
     granted = {each["Sid"]: each for each in statements(stack.resource("CheckPolicy"))}
     assert len(granted["ReadMappings"]["Resource"]) == len(wiring["Mappings"])
     assert stack.resource("CheckPolicy")["Roles"] == ["ReplicatorRole"]
