@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check format prove outage kills fanout-kills huge hot-key demo clean
+.PHONY: help setup test check format prove outage mass-delete kills fanout-kills huge hot-key demo clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,9 @@ prove: $(READY) ## check the claim on the real code: every interleaving, faults 
 
 outage: $(READY) ## kill the emulator's GCS server for 60 seconds under load, and see all equal afterwards
 	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_outage.py
+
+mass-delete: $(READY) ## empty the emulator's source of 2,000 objects, and see that no copy is gone
+	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_mass_delete.py
 
 kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
 	$(BIN)/python -m tests.benchmarks.kills

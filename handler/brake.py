@@ -5,8 +5,8 @@ carried out, if the source still has no such object. The delay lets the queue's 
 if more than the limit wait, or if any are held already, they are moved to the queue of held deletes, from which only an
 operator takes them (`handler.deletes`). A delete that is held does no harm, as it is decided on anew afterwards.
 
-The two lengths are the only state. SQS counts approximately, so an instance that has held a delete holds all others for
-`HOLDING` seconds, until the count of those that are held can be relied upon.
+The two lengths are the only state. SQS counts approximately: an instance that has held the first deletes holds all
+others until the count shows that some are held, for `HOLDING` seconds at most.
 """
 
 from __future__ import annotations
@@ -56,15 +56,19 @@ class Brake:
             self._held.send([delivery.raw for delivery in deletes])
         except Unavailable as error:
             return {delivery: [error] for delivery in deletes}
-        self._holding_until = self._clock() + HOLDING
         return {delivery: [] for delivery in deletes}
 
     def _is_on(self) -> bool:
         """Whether deletes are to be held."""
+        if self._held.count():
+            self._holding_until = 0.0
+            return True
         if self._clock() < self._holding_until:
             return True
-        held = self._held.count()
-        return held > 0 or self._waiting.count() > self._limit
+        if self._waiting.count() <= self._limit:
+            return False
+        self._holding_until = self._clock() + HOLDING
+        return True
 
 
 def _is_subject_to_brake(delivery: Delivery) -> bool:
