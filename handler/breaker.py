@@ -76,6 +76,14 @@ class KeyFails(Unavailable):
 
     def __init__(self, side: Side, bucket: str, key: str) -> None:
         super().__init__(f"{key!r} failed a moment ago at the {side} {bucket}: it was not tried again")
+        self.side = side
+
+
+def side_of(error: ReplicationError) -> Side | None:
+    """Return the side at which a key failed, None if that was neither's trouble."""
+    if isinstance(error, CircuitOpen | KeyFails):
+        return error.side
+    return next((side for side in Side if error.code.startswith(_PREFIX[side])), None)
 
 
 def is_of_side(error: ReplicationError, side: Side) -> bool:

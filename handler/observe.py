@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from typing import TextIO, cast
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from handler.breaker import CircuitOpen, Switched
+from handler.breaker import CircuitOpen, Side, Switched, side_of
 from handler.errors import ReplicationError
 from handler.model import Change
 from handler.reconcile import IN_PARTS, Action, Outcome
@@ -51,7 +51,7 @@ class Observer:
                 cause = error.__cause__ if error.code == "Unforeseen" else None
                 log(str(error), extra=_line(result, lag) | {"outcome": "failed", "code": error.code}, exc_info=cause)
         self._measure(results, now)
-        self._measure_open([error for result in results for error in result.errors if isinstance(error, CircuitOpen)])
+        self._measure_sides(results, now)
 
     def held(self, deletes: Sequence[Change]) -> None:
         """Log each delete that the brake held, and count them by source bucket."""
@@ -64,42 +64,59 @@ class Observer:
             metrics.flush_metrics()
 
     def _measure(self, results: Iterable[Result], now: datetime) -> None:
+        """Measure by source bucket and rule, and by source bucket alone, which alarms can watch whatever the rules."""
         pairs = [(result.work.bucket, _rule(result), result) for result in results]
         pairs.sort(key=lambda pair: pair[:2])
         for (bucket, rule), group in groupby(pairs, key=lambda pair: pair[:2]):
             metrics = EphemeralMetrics(namespace=self._namespace)
             metrics.add_dimension("SourceBucket", bucket)
             metrics.add_dimension("Rule", rule)
+            metrics.add_dimensions(SourceBucket=bucket)
             _add(metrics, [result for _, _, result in group], now)
             metrics.flush_metrics()
 
-    def _measure_open(self, errors: Iterable[CircuitOpen]) -> None:
-        """Count the keys that were not tried because a side is down, by that side and its bucket."""
-        for (side, bucket), keys in Counter((error.side, error.bucket) for error in errors).items():
+    def _measure_sides(self, results: Iterable[Result], now: datetime) -> None:
+        """Measure what comes back, by the side at which it failed or was not tried."""
+        pending: defaultdict[tuple[str, Side], list[Result]] = defaultdict(list)
+        for result in results:
+            for side in {side_of(error) for error in result.errors if error.retryable}:
+                if side:
+                    pending[result.work.bucket, side].append(result)
+        for (bucket, side), failed in pending.items():
             metrics = EphemeralMetrics(namespace=self._namespace)
+            metrics.add_dimension("SourceBucket", bucket)
             metrics.add_dimension("Side", side.value)
-            metrics.add_dimension("Bucket", bucket)
-            metrics.add_metric("CircuitOpen", MetricUnit.Count, keys)
+            _add_pending(metrics, failed, now)
             metrics.flush_metrics()
 
 
 def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) -> None:
     """Counts and bytes as sums, latencies one by one, for their percentiles."""
     outcomes = [outcome for result in results for outcome in result.outcomes]
+    deleted = sum(outcome.done == Action.DELETE for outcome in outcomes)
     pending = [result for result in results if result.retryable]
     failed = [result for result in results if any(not error.retryable for error in result.errors)]
     for name, unit, value in (
-        ("OperationsReplicated", MetricUnit.Count, sum(outcome.changed for outcome in outcomes)),
+        ("OperationsReplicated", MetricUnit.Count, sum(outcome.changed for outcome in outcomes) - deleted),
+        ("OperationsDeleted", MetricUnit.Count, deleted),
         ("OperationsUnverified", MetricUnit.Count, sum(_is_unverified(outcome) for outcome in outcomes)),
         ("OperationsFailedReplication", MetricUnit.Count, len(failed)),
-        ("OperationsPendingReplication", MetricUnit.Count, len(pending)),
         ("BytesReplicated", MetricUnit.Bytes, sum(outcome.bytes for outcome in outcomes)),
         ("BytesPendingReplication", MetricUnit.Bytes, sum(result.work.size for result in pending)),
     ):
         metrics.add_metric(name, unit, value)
+    _add_pending(metrics, pending, now)
     for result in results:
         if any(outcome.changed for outcome in result.outcomes) and (lag := _lag(result, now)) is not None:
             metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
+
+
+def _add_pending(metrics: EphemeralMetrics, pending: Sequence[Result], now: datetime) -> None:
+    """How many come back, and the seconds since the oldest of their events."""
+    metrics.add_metric("OperationsPendingReplication", MetricUnit.Count, len(pending))
+    times = [change.time for result in pending for change in result.work.changes if change.time]
+    if times:
+        metrics.add_metric("OldestPendingSeconds", MetricUnit.Seconds, _seconds(min(times), now))
 
 
 def _is_unverified(outcome: Outcome) -> bool:
@@ -149,7 +166,11 @@ def _rule(result: Result) -> str:
 def _lag(result: Result, now: datetime) -> float | None:
     """Seconds since the last event of the key, None where no event told its time."""
     times = [change.time for change in result.work.changes if change.time]
-    return round(max(0.0, (now - max(times)).total_seconds()), 3) if times else None
+    return _seconds(max(times), now) if times else None
+
+
+def _seconds(since: datetime, now: datetime) -> float:
+    return round(max(0.0, (now - since).total_seconds()), 3)
 
 
 def parked(reason: ReplicationError, where: str, changes: Sequence[Change]) -> None:

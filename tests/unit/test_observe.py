@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from handler import observe
-from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits, Side
+from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits, KeyFails, Side
 from handler.errors import Corrupt, Refused, ReplicationError, Unavailable
 from handler.model import Change, Rule
 from handler.reconcile import Action, Outcome
@@ -25,6 +25,7 @@ METRICS = {
     "ReplicationLatency",
     "BytesReplicated",
     "OperationsReplicated",
+    "OperationsDeleted",
     "OperationsFailedReplication",
     "OperationsPendingReplication",
     "OperationsUnverified",
@@ -64,7 +65,7 @@ def report(capsys: pytest.CaptureFixture[str], log: io.StringIO, *results: Resul
 def measured(metrics: Any) -> dict[str, float]:
     (directive,) = metrics["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "Replicator"
-    assert {"SourceBucket", "Rule"} <= {name for names in directive["Dimensions"] for name in names}
+    assert [set(names) for names in directive["Dimensions"]] == [{"SourceBucket", "Rule"}, {"SourceBucket"}]
     return {metric["Name"]: sum(metrics[metric["Name"]]) for metric in directive["Metrics"]}
 
 
@@ -190,23 +191,76 @@ def test_parked_and_ignored_are_said(log: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "bucket", "side"),
+    ("error", "side", "lines"),
     [
-        (CircuitOpen(Side.DESTINATION, "gs://dst"), "gs://dst", "destination"),
-        (CircuitOpen(Side.SOURCE, "src"), "src", "source"),
+        (CircuitOpen(Side.DESTINATION, "gs://dst"), "destination", 0),
+        (CircuitOpen(Side.SOURCE, "src"), "source", 0),
+        (KeyFails(Side.SOURCE, "src", "k"), "source", 7),
+        (Unavailable("GCS says 503", code="Dst503"), "destination", 7),
+        (Unavailable("slow down", code="SrcSlowDown"), "source", 7),
     ],
 )
-def test_keys_that_a_side_which_is_down_fails_are_counted_and_not_listed(
-    capsys: pytest.CaptureFixture[str], log: io.StringIO, error: CircuitOpen, bucket: str, side: str
+def test_keys_that_come_back_are_counted_by_the_side_at_which_they_failed(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO, error: ReplicationError, side: str, lines: int
 ) -> None:
-    failed = [result(error, actions=None, key=f"k{number}") for number in range(7)]
-    lines, (ours, circuits) = report(capsys, log, *failed)
-    assert lines == []
+    """Keys that were not tried because a side is down have no line each."""
+    oldest = datetime.now(UTC) - timedelta(minutes=7)
+    failed = [result(error, actions=None, key=f"k{number}") for number in range(6)]
+    failed.append(result(error, actions=None, key="k6", time=oldest))
+    written, (ours, sides) = report(capsys, log, *failed)
+    assert len(written) == lines
     assert measured(ours)["OperationsPendingReplication"] == 7
-    assert (circuits["Side"], circuits["Bucket"], circuits["CircuitOpen"]) == (side, bucket, [7])
-    (directive,) = circuits["_aws"]["CloudWatchMetrics"]
-    assert [metric["Name"] for metric in directive["Metrics"]] == ["CircuitOpen"]
-    assert [set(names) for names in directive["Dimensions"]] == [{"Side", "Bucket"}]
+    assert 420 <= measured(ours)["OldestPendingSeconds"] < 450
+    assert (sides["SourceBucket"], sides["Side"], sides["OperationsPendingReplication"]) == ("src", side, [7])
+    assert 420 <= sides["OldestPendingSeconds"][0] < 450
+    (directive,) = sides["_aws"]["CloudWatchMetrics"]
+    assert [set(names) for names in directive["Dimensions"]] == [{"SourceBucket", "Side"}]
+
+
+@pytest.mark.parametrize("error", [Unavailable("in parts", code="InParts"), Refused("no", code="DstPutNotPermitted")])
+def test_what_fails_for_no_side_or_for_good_is_no_sides_trouble(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO, error: ReplicationError
+) -> None:
+    _, metrics = report(capsys, log, result(error, actions=None))
+    assert [item.get("Side") for item in metrics] == [None]
+
+
+def test_the_age_of_what_comes_back_is_that_of_its_oldest_event(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    """A key that is changed every second, and never copied, is late since the first of these changes."""
+    young = result(Unavailable("hot"), actions=None)
+    old = replace(young.work.changes[0], time=datetime.now(UTC) - timedelta(hours=1))
+    _, (metrics,) = report(capsys, log, replace(young, work=replace(young.work, changes=(old, *young.work.changes))))
+    assert 3600 <= measured(metrics)["OldestPendingSeconds"] < 3630
+
+
+def test_what_comes_back_without_a_time_has_no_age(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
+    _, (metrics,) = report(capsys, log, result(Unavailable("away"), actions=None, time=None))
+    assert "OldestPendingSeconds" not in measured(metrics)
+
+
+@pytest.mark.parametrize(
+    ("actions", "replicated", "deleted"),
+    [
+        ((Action.PUT,), 1, 0),
+        ((Action.PATCH,), 1, 0),
+        ((Action.DELETE,), 0, 1),
+        ((Action.PUT, Action.DELETE), 0, 1),
+        ((Action.DELETE, Action.PUT, Action.PATCH), 1, 0),
+        ((), 0, 0),
+    ],
+)
+def test_a_delete_is_counted_apart_from_copies(
+    capsys: pytest.CaptureFixture[str],
+    log: io.StringIO,
+    actions: tuple[Action, ...],
+    replicated: int,
+    deleted: int,
+) -> None:
+    _, (metrics,) = report(capsys, log, result(actions=actions))
+    values = measured(metrics)
+    assert (values["OperationsReplicated"], values["OperationsDeleted"]) == (replicated, deleted)
 
 
 def test_an_opening_and_a_closing_are_a_line_each(log: io.StringIO) -> None:
