@@ -79,7 +79,7 @@ class Service:
         )
         self._bucket = settings.bandwidth and TokenBucket(settings.bandwidth, left=self.deadline.left)
         observe.logger.setLevel(settings.log_level)
-        self._observer = observe.Observer(settings.metrics_namespace)
+        self._observer = observe.Observer(settings.metrics_namespace, clock)
         self._dead_letters: Callable[[], DeadLetterQueue] | None = None
         if settings.dead_letter_queue:
             self._dead_letters = lambda: DeadLetterQueue(self.aws("sqs"), settings.dead_letter_queue)

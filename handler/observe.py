@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import groupby
@@ -33,14 +34,19 @@ for _vendor in ("boto3", "botocore", "google", "urllib3"):
 
 
 class Observer:
-    """Reports results once a batch is done, so that no record pays for it alone."""
+    """Reports results once a batch is done, so that no record pays for it alone.
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    Args:
+        namespace: CloudWatch's.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, namespace: str, clock: Callable[[], float] = time.time) -> None:
+        self._namespace, self._clock = namespace, clock
 
     def report(self, results: Sequence[Result]) -> None:
         """Log each outcome and error, and add them up into metrics by source bucket and rule."""
-        now = datetime.now(UTC)
+        now = datetime.fromtimestamp(self._clock(), UTC)
         _write(_outcome_line(result, outcome, now) for result in results for outcome in result.outcomes)
         for result in results:
             lag = _lag(result, now)

@@ -70,8 +70,8 @@ class Told:
         return found
 
     def measured(self, name: str) -> float:
-        """A metric, summed over its dimensions."""
-        return sum(sum(item[name]) for item in self.metrics if name in item)
+        """A metric, summed over buckets and rules."""
+        return sum(sum(item[name]) for item in self.metrics if name in item and "Rule" in item)
 
 
 def message(id_: str, *records: Mapping[str, Any], receives: int = 1) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
-from typing import Any
+from typing import Any, TextIO
 
 from handler import config, observe
 from handler.app import Service
@@ -107,6 +107,8 @@ class Deployment:
         """Seconds of all invocations: what Lambda bills."""
         self.log = io.StringIO()
         """The handler's lines, from warnings on."""
+        self.metrics: TextIO | None = None
+        """Where the handler writes its metrics; None: nowhere."""
         environment = {
             "REPLICATION_RULES": json.dumps(list(rules)),
             "DEAD_LETTER_QUEUE_URL": DEAD_LETTERS,
@@ -198,12 +200,12 @@ class Deployment:
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:
-        """Keep the handler's lines, and drop its metrics."""
+        """Keep the handler's lines, and drop its metrics unless they are asked for."""
         handler = observe.logger.registered_handler
         stream = handler.stream  # type: ignore[attr-defined] # a StreamHandler
         handler.stream = self.log  # type: ignore[attr-defined]
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(self.metrics or io.StringIO()):
                 yield
         finally:
             handler.stream = stream  # type: ignore[attr-defined]
