@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from handler import backoff, config, observe
 from handler.canary import FOLDER
+from handler.errors import Refused, Unavailable
+from handler.model import Change, Rule
 from handler.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
+from handler.reconcile import Action, Outcome
+from handler.replicator import Result, Work
 from tests.unit.cfn import (
     NOTHING,
     PARAMETERS,
@@ -38,6 +45,8 @@ EVERYTHING = Stack(
     BackfillBucket="manifests",
     AlarmTopicArn="arn:aws:sns:us-east-1:123456789012:alarms",
     CanaryMinutes="10",
+    EgressAlarmGigabytes="1000",
+    Dashboard="Enabled",
     ReservedConcurrency="50",
     VpcSubnetIds="subnet-0a,subnet-0b",
     VpcSecurityGroupIds="sg-0c",
@@ -373,16 +382,34 @@ def test_a_url_that_is_there_already_stays() -> None:
     }
 
 
+OURS = re.compile(r"\b(?:Operations|Bytes|Oldest)[A-Z]\w+|ReplicationLatency")
+
+
 def test_alarms_and_dashboard_speak_of_metrics_that_are_sent() -> None:
     source = (ROOT / "handler/observe.py").read_text()
     sent = set(re.findall(r"\"(\w+)\", MetricUnit", source))
-    names = sent | set(re.findall(r"\b(?:Operations|Bytes)\w*Replicat\w+|ReplicationLatency", TEXT))
-    assert names == sent
-    latency = STACK.resource("LatencyAlarm")
-    measured = source[source.index("def _measure(") : source.index("def _measure_open(")]
-    assert {each["Name"] for each in latency["Dimensions"]} == set(re.findall(r"add_dimension\(\"(\w+)\"", measured))
-    assert latency["Namespace"] == config.NAMESPACE
+    assert "OldestPendingSeconds" in sent
+    assert set(OURS.findall(TEXT)) - {"OldestChangeAlarm"} <= sent
+    dimensions = [{"SourceBucket"}, {"SourceBucket", "Side"}]
+    for name, alarm in EVERYTHING.of_type("AWS::CloudWatch::Alarm").items():
+        stats = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", ()) if "MetricStat" in query]
+        for metric in stats or [alarm]:
+            if OURS.fullmatch(metric["MetricName"]):
+                assert {each["Name"] for each in metric["Dimensions"]} in dimensions, name
+                assert metric["Namespace"] == config.NAMESPACE
     assert observe.logger.service != "service_undefined"  # else Powertools' variable would be needed, a dimension more
+
+
+def test_alarms_are_within_cloudwatchs_limits() -> None:
+    """Ten metrics in an expression, all of one period; a day of evaluation, and seven by periods of an hour or more."""
+    for name, alarm in EVERYTHING.of_type("AWS::CloudWatch::Alarm").items():
+        queries = [query for query in alarm.get("Metrics", ()) if "MetricStat" in query]
+        assert len(queries) <= 10, name
+        periods = {query["MetricStat"]["Period"] for query in queries} or {alarm["Period"]}
+        assert len(periods) == 1, name
+        assert max(periods) * alarm["EvaluationPeriods"] <= (604_800 if min(periods) >= 3600 else 86_400), name
+        expressions = " ".join(query.get("Expression", "") for query in alarm.get("Metrics", ()))
+        assert "SEARCH" not in expressions, "no alarm takes it"
 
 
 @BOTH
@@ -398,9 +425,12 @@ def test_every_alarm_notifies_and_is_explained(stack: Stack) -> None:
         assert alarm["TreatMissingData"] == ("breaching" if name == "CanaryAlarm" else "notBreaching")
 
 
-@BOTH
-def test_the_dashboard_is_json(stack: Stack) -> None:
-    body = json.loads(stack.resource("Dashboard")["DashboardBody"])
+def test_the_dashboard_is_json_and_made_where_it_is_asked_for() -> None:
+    assert not STACK.of_type("AWS::CloudWatch::Dashboard")
+    outputs = TEMPLATE["Outputs"]["DashboardUrl"]
+    assert RESOURCES["ReplicationDashboard"]["Condition"] == outputs["Condition"] == "HasDashboard"
+    [dashboard] = EVERYTHING.of_type("AWS::CloudWatch::Dashboard").values()
+    body = json.loads(dashboard["DashboardBody"])
     expressions = [
         metric[0]["expression"]
         for widget in body["widgets"]
@@ -408,6 +438,37 @@ def test_the_dashboard_is_json(stack: Stack) -> None:
         if isinstance(metric[0], dict)
     ]
     assert 'SEARCH(\'{CrossCloudReplicator,Rule,SourceBucket} SourceBucket="dummy" MetricName' in expressions[0]
+
+
+def test_log_queries_speak_of_fields_that_are_logged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(observe.logger.registered_handler, "stream", log)
+    observe.logger.setLevel(logging.INFO)
+    change = Change(bucket="b", key="k", event="ObjectCreated:Put", time=datetime.now(UTC))
+    rule = Rule(id="r", source="b", destination="gs://copies")
+    done = Outcome(rule=rule, actions=(Action.PUT,), why="equal", name="k", original=None, bytes=5)
+    work = Work(bucket="b", key="k", changes=(change,))
+    failed = Result(work=work, errors=(Unavailable("away", code="Dst503"),))
+    observe.Observer("any").report([Result(work=work, outcomes=(done,)), failed])
+    observe.parked(Refused("denied"), "delivery", [change])
+    capsys.readouterr()  # the metrics
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    logged = {name for line in lines for name in line} | {"@timestamp"}
+    queries = STACK.of_type("AWS::Logs::QueryDefinition")
+    assert len(queries) == 4
+    words = {"fields", "filter", "stats", "sort", "limit", "parse", "asc", "desc", "by", "as", "or", "like"}
+    for name, query in queries.items():
+        assert query["LogGroupNames"] == ["ReplicatorLogs"]
+        text = re.sub(r"\"[^\"]*\"|/\^.*/", "", query["QueryString"])
+        made = {"folder", *re.findall(r"\bas (\w+)", text)}
+        used = set(re.findall(r"@?\b[a-z_]+\b(?!\()", text)) - words - made
+        assert used, name
+        assert used <= logged, name
+    assert {"outcome", "message"} <= logged
+    assert {line["outcome"] for line in lines if "outcome" in line} == {"put", "failed"}
+    assert "parked" in {line["message"] for line in lines}
 
 
 def test_the_notification_asks_for_every_event_that_is_replicated() -> None:
