@@ -37,6 +37,7 @@ UNMADE = {
     "Custom::BucketNotification": "moto would run its function in Docker; the test calls it instead",
     "Custom::SourceBucket": "moto would run its function in Docker",
     "AWS::CloudWatch::Dashboard": "moto does not know it in templates",
+    "AWS::Logs::QueryDefinition": "moto does not know it in templates",
     "AWS::S3::BucketPolicy": "moto does not know it in templates",
     "AWS::CloudWatch::Alarm": "moto knows none that is made of expressions",
     "AWS::SQS::QueuePolicy": "moto takes it and applies nothing",
