@@ -88,13 +88,11 @@ class Metrics:
         dimensions = frozenset((each["Name"], each["Value"]) for each in metric.get("Dimensions", ()))
         samples = self._samples[metric["Namespace"], metric["MetricName"], dimensions]
         last, minutes = now // MINUTE, stat["Period"] // MINUTE
-        found: Series = {}
-        for ago in range(points):
-            end = last - ago * minutes
-            span = (samples.get(minute, []) for minute in range(end - minutes, end))
-            if values := [value for minute in span for seen, value in minute if seen <= now]:
-                found[ago] = _STATISTICS[stat["Stat"]](values)
-        return found
+        values: defaultdict[int, list[float]] = defaultdict(list)
+        for minute, sampled in samples.items():
+            if 0 <= (ago := (last - 1 - minute) // minutes) < points:
+                values[ago] += [value for seen, value in sampled if seen <= now]
+        return {ago: float(_STATISTICS[stat["Stat"]](found)) for ago, found in values.items() if found}
 
 
 class Alarm:
