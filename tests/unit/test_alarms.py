@@ -25,7 +25,7 @@ from handler.replicator import Result, Work
 from tests.fakes import original_of
 from tests.proof.virtual import Deployment, Shape, Trouble, steady
 from tests.unit.alarms import MINUTE, Alarm, Metrics, states
-from tests.unit.cfn import Stack
+from tests.unit.cfn import RESOURCES, Stack, walk
 
 STACK = Stack(EgressAlarmGigabytes="100")
 ALARMS = {name: Alarm(properties) for name, properties in STACK.of_type("AWS::CloudWatch::Alarm").items()}
@@ -190,6 +190,27 @@ def test_the_oldest_change_rings_on_between_two_tries() -> None:
 
 
 LETTERS = ["DeadLetterQueue", "PartsDeadLetterQueue"]
+
+
+def test_every_queue_that_dead_letters_go_to_is_watched() -> None:
+    """Those of SQS, of the function, of EventBridge, and of invocations that failed."""
+    stack = Stack(EventDelivery="EventBridge")
+    targets: set[str] = set()
+
+    def see(node: object) -> None:
+        match node:
+            case {"deadLetterTargetArn": str(target)} | {"DeadLetterConfig": {"Arn": str(target)}}:
+                targets.add(target)
+            case {"OnFailure": {"Destination": str(target)}} | {"DEAD_LETTER_QUEUE_URL": str(target)}:
+                targets.add(target)
+
+    for name, resource in RESOURCES.items():
+        if "Condition" not in resource or stack.holds(resource["Condition"]):
+            walk(stack.resource(name), see)
+    walk(stack.variables("ReplicatorFunction"), see)
+    assert {target.removesuffix(".Arn") for target in targets} == set(LETTERS)
+    watched = json.dumps(stack.resource("DeadLettersAlarm")["Metrics"])
+    assert all(f'"{queue}.QueueName"' in watched for queue in LETTERS)
 
 
 def letters(metrics: Metrics, queue: str, minutes: Iterable[int], visible: int, taken: int = 0, late: int = 0) -> None:
