@@ -2,8 +2,8 @@
 
 What is computed is as documented by CloudWatch, and tried on no account:
 - "Using math expressions with CloudWatch metrics": a value that is missing counts as 0 in arithmetic and comparisons;
-  FILL fills; DIFF is the difference to the value before; MAX of a list is taken moment by moment; IF has no value where
-  its condition has none, and 0 where the condition holds and the value for true is missing.
+  FILL fills; DIFF is the difference to the value before; MAX and MIN of a list are taken moment by moment; IF has no
+  value where its condition has none, and 0 where the condition holds and the value for true is missing.
 - "Alarm evaluation" and "Configuring how CloudWatch alarms treat missing data": each minute CloudWatch looks at a
   window that slides by the minute, and takes more data points than EvaluationPeriods; the newest that exist count.
 - A metric may be late: no evaluation sees it before.
@@ -148,8 +148,9 @@ def _evaluate(node: ast.expr, known: Mapping[str, Series | float], points: int) 
             return known[name]
         case ast.BinOp(left=left, op=op, right=right) | ast.Compare(left=left, ops=[op], comparators=[right]):
             return _combine(_OPERATORS[type(op)], _evaluate(left, known, points), _evaluate(right, known, points))
-        case ast.Call(func=ast.Name(id="MAX"), args=[ast.List(elts=items)]):
-            return _highest([_series(_evaluate(item, known, points)) for item in items])
+        case ast.Call(func=ast.Name(id="MAX" | "MIN" as name), args=[ast.List(elts=items)]):
+            several = [_series(_evaluate(item, known, points)) for item in items]
+            return _across(max if name == "MAX" else min, several)
         case ast.Call(func=ast.Name(id=name), args=arguments):
             values = [_evaluate(argument, known, points) for argument in arguments]
             return _FUNCTIONS[name](points, *values)
@@ -172,9 +173,9 @@ def _at(value: Series | float, moment: int) -> float:
     return value.get(moment, 0.0) if isinstance(value, dict) else value
 
 
-def _highest(several: Sequence[Series]) -> Series:
+def _across(function: Callable[[list[float]], float], several: Sequence[Series]) -> Series:
     moments = {moment for series in several for moment in series}
-    return {moment: max(series[moment] for series in several if moment in series) for moment in moments}
+    return {moment: function([series[moment] for series in several if moment in series]) for moment in moments}
 
 
 def _fill(points: int, series: Series | float, value: Series | float) -> Series:

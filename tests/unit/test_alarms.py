@@ -247,6 +247,15 @@ def test_letters_that_are_looked_at_redriven_or_purged_do_not_ring(queue: str) -
     assert len(states(ALARMS, metrics, 200)["DeadLettersAlarm"]) == 2, "the arrival of the three, and its end"
 
 
+@pytest.mark.parametrize("queue", LETTERS)
+def test_a_letter_that_sqs_only_believes_to_be_taken_does_not_ring(queue: str) -> None:
+    """Seen by others: its number of messages in flight is 1 at times where there is none."""
+    metrics = Metrics()
+    for minutes, taken in ((range(50), 0), (range(50, 53), 1), (range(53, 100), 0)):
+        letters(metrics, queue, minutes, 0, taken=taken)
+    assert states(ALARMS, metrics, 100) == {}
+
+
 def test_what_is_refused_rings_at_once_on_a_quiet_bucket() -> None:
     refusal = Trouble(side=Side.DESTINATION, kind="refused", code="DstPutObjectNotPermitted")
     changes = Life(TEN_A_DAY, refusal, until=11, begins=10).pass_(40).changes()
