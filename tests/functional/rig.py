@@ -71,7 +71,7 @@ class Told:
 
     def measured(self, name: str) -> float:
         """A metric, summed over buckets and rules."""
-        return sum(sum(item[name]) for item in self.metrics if name in item and "Rule" in item)
+        return sum(sum(item[name]) for item in self.metrics if name in item and "Side" not in item)
 
 
 def message(id_: str, *records: Mapping[str, Any], receives: int = 1) -> dict[str, Any]:
