@@ -105,7 +105,7 @@ class Alarm:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._properties = properties
         self._metrics = properties.get("Metrics") or [{"Id": "only", "MetricStat": _plain(properties)}]
-        assert properties["TreatMissingData"] == "notBreaching", "nothing else is known here"
+        assert properties["TreatMissingData"] in {"notBreaching", "breaching"}, "nothing else is known here"
 
     def rings(self, metrics: Metrics, now: int) -> bool:
         """Return True if the alarm's state is ALARM, from what is seen by `now`."""
@@ -114,7 +114,10 @@ class Alarm:
         value = self.value(metrics, now, evaluated + _MORE)
         counted = [value[ago] for ago in sorted(value)][:evaluated]
         breaches = _BREACHES[self._properties["ComparisonOperator"]]
-        return sum(breaches(each, float(self._properties["Threshold"])) for each in counted) >= needed
+        breaching = sum(breaches(each, float(self._properties["Threshold"])) for each in counted)
+        if self._properties["TreatMissingData"] == "breaching":
+            breaching += evaluated - len(counted)
+        return breaching >= needed
 
     def value(self, metrics: Metrics, now: int, points: int) -> Series:
         """Return what the alarm watches."""
