@@ -173,11 +173,14 @@ def test_events_that_the_function_never_sees_ring() -> None:
     assert states(ALARMS, metrics, 40) == {"OldestChangeAlarm": [OBJECTIVE // MINUTE + 2]}
 
 
-def test_parts_that_wait_ring() -> None:
+@pytest.mark.parametrize(("queue", "wait"), [("PartsQueue", 0), ("DeletesQueue", 300)])
+def test_parts_and_deletes_that_wait_ring(queue: str, wait: int) -> None:
+    """A delete waits for some minutes by intent."""
+    assert wait == STACK.resource(queue).get("DelaySeconds", 0)
     metrics = Metrics()
-    for minute in range(10):
-        sqs(metrics, "ApproximateAgeOfOldestMessage", "PartsQueue", minute, minute * MINUTE)
-    assert set(states(ALARMS, metrics, 10)) == {"OldestChangeAlarm"}
+    for minute in range(20):
+        sqs(metrics, "ApproximateAgeOfOldestMessage", queue, minute, minute * MINUTE)
+    assert states(ALARMS, metrics, 20) == {"OldestChangeAlarm": [(OBJECTIVE + wait) // MINUTE + 2]}
 
 
 def test_the_oldest_change_rings_on_between_two_tries() -> None:
