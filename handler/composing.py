@@ -85,7 +85,7 @@ class Joining:
         metadata = {CRC32C: crc32c} if (crc32c := _crc32c_of(pieces)) else {}
         metadata |= {SUMS: encoded(sums)} if sums and self._check != BARE else {}
         metadata |= {VERIFIED: verified} if verified else {}
-        stamp = Stamp(storage_class=self._plan.storage_class, metadata=metadata)
+        stamp = replace(self._plan.stored, metadata=metadata)
         union = self._join(name, pieces, stamp, ABSENT)
         return Piece(pieces[0].start, union.size, name, sums, union.crc32c or crc32c, verified)
 

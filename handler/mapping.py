@@ -50,7 +50,13 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
         headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
     storage_class = storage_class_of(original, rule)
     metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class))
-    return Stamp(headers=headers, metadata=metadata, custom_time=original.last_modified, storage_class=storage_class)
+    return Stamp(
+        headers=headers,
+        metadata=metadata,
+        custom_time=original.last_modified,
+        storage_class=storage_class,
+        kms_key=rule.kms_key,
+    )
 
 
 def storage_class_of(original: Original, rule: Rule) -> str | None:
@@ -98,6 +104,7 @@ def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
     is_recorded = replica.crc32c is not None and replica.crc32c == metadata.get(CRC32C)
     is_md5 = replica.md5 is not None and base64.b64decode(replica.md5).hex() == original.etag
     is_same_state = replica.size == original.size and found == _provenance(original, rule, digest)
+    is_same_state = is_same_state and rule.kms_key in {None, replica.stamp.kms_key}
     return is_same_state and (is_recorded or is_md5)
 
 
@@ -116,9 +123,10 @@ def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
 
 
 def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
-    """Return True if headers and custom metadata are the wanted ones, and customTime is neither missing nor earlier."""
+    """Return True if headers, custom metadata and key are the wanted ones, and customTime is not missing or earlier."""
     return (
-        _comparable(actual.headers) == _comparable(wanted.headers)
+        wanted.kms_key in {None, actual.kms_key}
+        and _comparable(actual.headers) == _comparable(wanted.headers)
         and _compared(actual.metadata) == _compared(wanted.metadata)
         and not is_earlier(actual, wanted)
     )
@@ -152,16 +160,15 @@ def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def before_rewrite(original: Original, replica: Replica, stamp: Stamp) -> Stamp:
-    """Return what to patch first where `stamp` asks for a storage class whose rewrite may outlive an invocation.
+    """Return what to patch first where `stamp` asks for a storage class or key whose rewrite may outlive an invocation.
 
-    That is everything but the class and the digest. Headers and metadata are then right at once and do not wait for the
-    rewrite, and the copy does not pass for equal before the rewrite is done. If only the class is left to change, or if
-    no long rewrite is to come, the result is `stamp` itself.
+    That is everything but the class, the key and the digest. Headers and metadata are then right at once and do not
+    wait for the rewrite, and the copy does not pass for equal before the rewrite is done. If only these are left to
+    change, or if no long rewrite is to come, the result is `stamp` itself.
     """
-    is_rewritten = stamp.storage_class is not None and replica.stamp.storage_class not in {None, stamp.storage_class}
-    if not is_rewritten or original.size <= LONG_REWRITE:
+    if not replica.stamp.is_rewritten_for(stamp) or original.size <= LONG_REWRITE:
         return stamp
-    first = _undigested(replace(stamp, storage_class=None))
+    first = _undigested(replace(stamp, storage_class=None, kms_key=None))
     return stamp if has_same_attributes(_undigested(replica.stamp), first) else first
 
 

@@ -105,9 +105,20 @@ class Stamp:
     custom_time: datetime | None = None
     storage_class: str | None = None
     """None: the bucket's default."""
+    kms_key: str | None = None
+    """The Cloud KMS key that encrypts the bytes at GCS; None: whatever the bucket's default is."""
     crc32c_name: str = ""
     """Name of a custom metadata entry in which a write records the CRC32C of the bytes, if the destination knows it
     before it writes the metadata. Empty: nothing is recorded."""
+
+    def is_rewritten_for(self, wanted: Stamp) -> bool:
+        """Return True if only a rewrite can bring a copy that carries this to what is wanted."""
+        return wanted.storage_class not in {None, self.storage_class} or wanted.kms_key not in {None, self.kms_key}
+
+    @property
+    def of_bytes(self) -> Stamp:
+        """How the bytes are stored, and nothing else: what a part of the copy has in common with it."""
+        return Stamp(storage_class=self.storage_class, kms_key=self.kms_key)
 
     def recording(self, crc32c: str) -> Stamp:
         """Return the stamp with this CRC32C in the custom metadata, if it asks for that."""
@@ -158,6 +169,8 @@ class Rule:
     storage_classes: Mapping[str, str] = field(default_factory=dict)
     """S3 class to GCS class; the entry "*" is for every other one. Empty: the bucket's default."""
     replicate_tags: bool = False
+    kms_key: str | None = None
+    """The Cloud KMS key for copies; None: the bucket's default."""
 
     def covers(self, key: str) -> bool:
         """Whether the rule speaks of this key, its tags aside."""

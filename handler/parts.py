@@ -134,21 +134,21 @@ class Parts:
         destination: Composer,
         original: Original,
         work: Part,
-        storage_class: str | None,
+        stored: Stamp,
         *,
         again: bool = False,
     ) -> Job:
-        """Return the copy of one state of an object, in that class.
+        """Return the copy of one state of an object, whose bytes are to be stored so.
 
         Raises:
             Moved: the source is no longer in that state.
         """
         if work.span is None:
             original = source.parts(original)
-        plan = Plan.of(work, original, check_of_parts(original), self._span, storage_class)
+        plan = Plan.of(work, original, check_of_parts(original), self._span, stored)
         if original.parts_assumed and destination.head(plan.exact).exists:
             original = source.parts(original, exact=True)
-            plan = Plan.of(work, original, check_of_parts(original), self._span, storage_class)
+            plan = Plan.of(work, original, check_of_parts(original), self._span, stored)
         return Job(
             source=source,
             destination=destination,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from handler.model import MIB, Original, Part, S3Part, Span
+from handler.model import MIB, Original, Part, S3Part, Span, Stamp
 from handler.sums import Layout, Sum, can_merge, is_of_parts, most_parts
 
 STAGING = ".s3-replica-parts/"
@@ -33,22 +33,23 @@ class Plan:
     Args:
         whole: the copy, the state that it is of, and how it is verified.
         spans: those that are known here: all, or the one of a message.
-        storage_class: of all staged objects, as GCS composes those of one only. It may change while the state does not.
+        stored: how the bytes of all staged objects are stored. GCS composes objects of one class only, so the class is
+            part of their names; it may change while the state does not.
     """
 
     whole: Part
     spans: tuple[Part, ...]
-    storage_class: str | None = None
+    stored: Stamp = Stamp()
 
     @classmethod
-    def of(cls, work: Part, original: Original, check: str, span: int, storage_class: str | None) -> Plan:
+    def of(cls, work: Part, original: Original, check: str, span: int, stored: Stamp) -> Plan:
         """Return the plan of a message's span, or of all spans where the work is the whole."""
         if work.span is not None:
-            return cls(replace(work, span=None, parts=(), offset=0), (work,), storage_class)
+            return cls(replace(work, span=None, parts=(), offset=0), (work,), stored)
         cut = cut_name(check, original.parts)
         whole = replace(work, check=check, plan=cut, assumed=bool(cut) and original.parts_assumed)
         size = span_size(original.size, span)
-        return cls(whole, tuple(_spans(whole, original.parts, size)), storage_class)
+        return cls(whole, tuple(_spans(whole, original.parts, size)), stored)
 
     @property
     def state_prefix(self) -> str:
@@ -98,7 +99,7 @@ class Plan:
 
     @property
     def _tail(self) -> str:
-        return f"-{self.storage_class}" if self.storage_class else ""
+        return f"-{self.stored.storage_class}" if self.stored.storage_class else ""
 
 
 class Piece(NamedTuple):

@@ -359,7 +359,7 @@ class _Loop:
     ) -> Replica:
         self.in_parts = True
         work = self.part or Part.of(original, decision.rule, self.name)
-        job = parts.job(self.route.source, destination, original, work, decision.stamp.storage_class, again=self.again)
+        job = parts.job(self.route.source, destination, original, work, decision.stamp.of_bytes, again=self.again)
 
         def stamp(check: str) -> Stamp:
             return mapping.recorded(mapping.with_check(decision.stamp, check))

@@ -15,10 +15,11 @@ from handler.model import Rule
 
 _FIELDS = {"ID", "Priority", "Status", "Filter", "Prefix", "DeleteMarkerReplication", "Destination", "Source"}
 _SOURCE_FIELDS = {"Bucket", "Account"}
-_DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags"}
+_DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags", "EncryptionConfiguration"}
 _NO_PART: Mapping[str, Any] = {}
 """Stands for a part of a rule that is not there."""
 _ACCOUNT = re.compile(r"[0-9]{12}")
+_KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 _GCS_CLASSES = {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"}
 
 
@@ -87,6 +88,7 @@ class _RuleReader:
             replace_prefix=self._replacement(destination),
             storage_classes=self._storage_classes(destination),
             replicate_tags=self._enabled(self._part(destination, "Tags"), "Status", "Destination.Tags.", default=False),
+            kms_key=self._kms_key(destination),
         )
         return _named(read) if len(self._faults) == before else None
 
@@ -187,6 +189,18 @@ class _RuleReader:
             return value
         self._fault("Destination.ReplaceKeyPrefixWith", f"must be text, not {_kind(value)}")
         return None
+
+    def _kms_key(self, destination: Mapping[str, Any]) -> str | None:
+        place = "Destination.EncryptionConfiguration."
+        part = self._part(destination, "EncryptionConfiguration")
+        self._unknown(part, place, {"ReplicaKmsKeyID"})
+        if part is _NO_PART:
+            return None
+        key = self._text(part, "ReplicaKmsKeyID", place)
+        if key and not _KMS_KEY.fullmatch(key):
+            shape = "projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY"
+            self._fault(f"{place}ReplicaKmsKeyID", f"must be a Cloud KMS key, {shape}, not {key!r}")
+        return key
 
     def _storage_classes(self, destination: Mapping[str, Any]) -> dict[str, str]:
         """One class for every object, or a map from S3's classes, in which "*" is for the rest."""

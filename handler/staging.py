@@ -170,7 +170,7 @@ class Job:
 
     def _stamp(self, value: str | None, span: Span, layout: Layout) -> Stamp:
         metadata = {} if value is None else {SUMS: encoded([sum_of(layout, span, value)])}
-        return Stamp(storage_class=self.plan.storage_class, metadata=metadata)
+        return replace(self.plan.stored, metadata=metadata)
 
 
 def sweep(destination: Destination, staged: Mapping[str, Replica], has_time: Callable[[], bool] = lambda: True) -> None:

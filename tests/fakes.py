@@ -291,13 +291,17 @@ class MemoryDestination:
             was = self._expect(key, expect, present=True)
             before, after = was.stamp.custom_time, stamp.custom_time
             generation = was.generation._replace(metageneration=was.generation.metageneration + 1)
-            if stamp.storage_class not in {None, was.stamp.storage_class}:  # a rewrite, which makes a new generation
+            if was.stamp.is_rewritten_for(stamp):  # a rewrite, which makes a new generation
                 self._generations += 1
                 generation = Generation(self._generations, 1)
             elif before is not None and (after is None or after < before):
                 raise Refused(f"{key!r}: customTime cannot go back")
             self._limit(key)
-            kept = replace(stamp, storage_class=stamp.storage_class or was.stamp.storage_class)
+            kept = replace(
+                stamp,
+                storage_class=stamp.storage_class or was.stamp.storage_class,
+                kms_key=stamp.kms_key or was.stamp.kms_key,
+            )
             replica = replace(was, generation=generation, stamp=kept)
             self._objects[key] = _Object(replica, self._objects[key].data)
             return replica

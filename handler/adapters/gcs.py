@@ -34,7 +34,7 @@ from handler.adapters.gcs_session import ResumableSession
 from handler.adapters.http import Answer
 from handler.adapters.retry import Attempts
 from handler.errors import Corrupt, Moved, NotFound
-from handler.model import ABSENT, SMALL, Generation, Replica, Stamp
+from handler.model import ABSENT, SMALL, Generation, Headers, Replica, Stamp
 from handler.ports import Reader
 from handler.transfer import pieces
 
@@ -109,9 +109,11 @@ class GcsDestination:
         # The checksums go along: GCS stores nothing that differs from what left S3.
         described = resource_of(stamp.recording(crc32c))
         resource = {"name": key, "crc32c": crc32c, **described, **({"md5Hash": md5} if md5 else {})}
+        answer = None
         with translated(what := f"write {key!r}"):
-            answer = announced and announced.answer(resource, stamp.headers.content_type, data)
-            answer = answer or self._insert(what, resource, stamp.headers.content_type, data, expect)
+            if announced and not stamp.kms_key:  # the announced request has no key
+                answer = announced.answer(resource, stamp.headers.content_type, data)
+            answer = answer or self._insert(what, resource, stamp, data, expect)
             return self._verified(replica_of(_success(answer, what).json()), key, len(data), crc32c)
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
@@ -123,7 +125,7 @@ class GcsDestination:
         with _absence_is_moved(key), translated(what := f"patch {key!r}"):
             replica = replica_of(self._call(what, "GET", at))
             old = replica.stamp  # which names a PATCH must null
-            if stamp.storage_class not in {None, old.storage_class}:
+            if old.is_rewritten_for(stamp):
                 return self._rewritten(key, replica.size, stamp, expect)
             gone = dict.fromkeys((*HEADERS, "customTime"))
             metadata = {**dict.fromkeys(old.metadata), **stamp.metadata}
@@ -149,7 +151,7 @@ class GcsDestination:
             "deleteSourceObjects": True,
         }
         with translated(what := f"compose {key!r}"):
-            at = f"{self._at(key)}/compose?{_held(expect)}"
+            at = f"{self._at(key)}/compose?{_held(expect)}{_key(stamp, 'kmsKeyName')}"
             return replica_of(self._call(what, "POST", at, order))
 
     def list(self, prefix: str, *, start: str = "", stop: str = "") -> dict[str, Replica]:
@@ -177,11 +179,10 @@ class GcsDestination:
                 return
             more = f"&pageToken={quote(token, safe='')}"
 
-    def _insert(
-        self, what: str, resource: Mapping[str, Any], content_type: str | None, data: bytes, expect: Generation
-    ) -> Answer:
-        body, kind = multipart(resource, content_type, data, boundary())
-        return self._ask(what, "POST", self._insert_at(expect), body, {"Content-Type": kind})
+    def _insert(self, what: str, resource: Mapping[str, Any], stamp: Stamp, data: bytes, expect: Generation) -> Answer:
+        body, kind = multipart(resource, stamp.headers.content_type, data, boundary())
+        at = self._insert_at(expect) + _key(stamp, "kmsKeyName")
+        return self._ask(what, "POST", at, body, {"Content-Type": kind})
 
     def _insert_at(self, expect: Generation) -> str:
         return f"/upload{self._objects}?uploadType=multipart&{_held(expect)}"
@@ -191,7 +192,7 @@ class GcsDestination:
 
         The first is never used then: it has no bytes, nothing of it is visible, and it ends by itself after a week.
         """
-        at = f"/upload{self._objects}?uploadType=resumable&{_held(expect)}"
+        at = f"/upload{self._objects}?uploadType=resumable&{_held(expect)}{_key(stamp, 'kmsKeyName')}"
         headers = _JSON | {"X-Upload-Content-Length": str(body.size)}
         with translated(what := f"begin to write {key!r}"):
             resource = encoded({"name": key, **resource_of(stamp)})
@@ -209,19 +210,18 @@ class GcsDestination:
         raise Corrupt(f"{key!r}: GCS stored {stored.size} bytes, crc32c {stored.crc32c}; sent {size}, {crc32c}")
 
     def _rewritten(self, key: str, size: int, stamp: Stamp, expect: Generation) -> Replica:
-        order = resource_of(stamp)
-        rewrite = Rewrite(objects=self, key=key, order=order, expect=expect, size=size, time_left=self._time_left)
+        rewrite = Rewrite(objects=self, key=key, stamp=stamp, expect=expect, size=size, time_left=self._time_left)
         return replica_of(rewrite.run())
 
-    def rewrite_step(self, key: str, order: Mapping[str, Any], expect: Generation, limit: int, token: str) -> Any:
+    def rewrite_step(self, key: str, stamp: Stamp, expect: Generation, limit: int, token: str) -> Any:
         """Rewrite a bounded number of bytes of an object onto itself; see `gcs_rewrite.Objects`."""
         at = (
             f"{self._at(key)}/rewriteTo/b/{self._objects.split('/')[4]}/o/{quote(key, safe='')}?{_held(expect)}"
             f"&ifSourceGenerationMatch={expect.number}&maxBytesRewrittenPerCall={limit}"
-        )
+        ) + _key(stamp, "destinationKmsKeyName")
         more = f"&rewriteToken={quote(token, safe='')}" if token else ""
         with translated(what := f"rewrite {key!r}"):
-            return self._call(what, "POST", at + more, order, silence=_REWRITE_SILENCE)
+            return self._call(what, "POST", at + more, resource_of(stamp), silence=_REWRITE_SILENCE)
 
     def read_text(self, key: str) -> tuple[str, Generation]:
         """Return a small object's text and generation."""
@@ -233,7 +233,8 @@ class GcsDestination:
     def put_text(self, key: str, text: str, *, expect: Generation) -> Generation:
         """Store a small object of our own."""
         with translated(what := f"write {key!r}"):
-            answer = self._insert(what, {"name": key}, "text/plain", text.encode(), expect)
+            stamp = Stamp(headers=Headers("text/plain"))
+            answer = self._insert(what, {"name": key}, stamp, text.encode(), expect)
             return replica_of(answer.json()).generation
 
     def _at(self, key: str) -> str:
@@ -282,6 +283,11 @@ def _absence_is_moved(key: str) -> Iterator[None]:
         yield
     except NotFound as error:
         raise Moved(f"{key!r} is gone") from error
+
+
+def _key(stamp: Stamp, parameter: str) -> str:
+    """Return the query's part that names the KMS key, which comes by no resource; "" for the bucket's default."""
+    return f"&{parameter}={quote(stamp.kms_key, safe='')}" if stamp.kms_key else ""
 
 
 def _held(expect: Generation) -> str:

@@ -16,7 +16,9 @@ from handler.model import KIB, TIB, Generation, Headers, Replica, Stamp
 
 HEADERS = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl")
 """What `Headers` has, in its order."""
-LISTED = ",".join(("name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass", *HEADERS))
+LISTED = ",".join(
+    ("name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName", *HEADERS)
+)
 """What is asked of each of many objects. Of a single one, to say it takes longer than to read the rest."""
 
 _LARGEST = 5 * TIB
@@ -117,5 +119,6 @@ def replica_of(resource: Mapping[str, Any]) -> Replica:
             metadata=resource.get("metadata", {}),
             custom_time=datetime.fromisoformat(custom_time) if custom_time else None,
             storage_class=resource.get("storageClass"),
+            kms_key=resource.get("kmsKeyName", "").partition("/cryptoKeyVersions/")[0] or None,
         ),
     )

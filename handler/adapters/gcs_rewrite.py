@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from handler.adapters.gcs_resources import resource_of
 from handler.errors import Moved, NotFound, Refused, ReplicationError, Unavailable
-from handler.model import ABSENT, LONG_REWRITE, Generation
+from handler.model import ABSENT, LONG_REWRITE, Generation, Stamp
 from handler.plan import staging_of
 
 STEP = LONG_REWRITE
@@ -27,7 +28,7 @@ SOON = 1.0
 class Objects(Protocol):
     """What a rewrite asks of its bucket, each by one request; the names are object names."""
 
-    def rewrite_step(self, key: str, order: Mapping[str, Any], expect: Generation, limit: int, token: str) -> Any:
+    def rewrite_step(self, key: str, stamp: Stamp, expect: Generation, limit: int, token: str) -> Any:
         """Rewrite up to `limit` bytes of an object onto itself; return GCS's answer. An empty token begins anew."""
 
     def read_text(self, key: str) -> tuple[str, Generation]:
@@ -41,12 +42,12 @@ class Objects(Protocol):
 
 
 class Rewrite:
-    """One change of an object's storage class and metadata.
+    """One change of an object's storage class or key, and of its metadata.
 
     Args:
         objects: the bucket.
         key: the object's name.
-        order: the resource it is to have. Every call must bring the same.
+        stamp: what it is to carry. Every call must bring the same.
         expect: the object's generation. Every call and the stored token hold it.
         size: bytes of the object; one of up to `STEP` needs a single call, and no token is looked for.
         time_left: seconds until the work must be done.
@@ -58,16 +59,16 @@ class Rewrite:
         *,
         objects: Objects,
         key: str,
-        order: Mapping[str, Any],
+        stamp: Stamp,
         expect: Generation,
         size: int,
         time_left: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._objects, self._key, self._order, self._expect = objects, key, order, expect
+        self._objects, self._key, self._stamp, self._expect = objects, key, stamp, expect
         self._is_long = size > STEP
         self._time_left, self._clock = time_left, clock
-        state = json.dumps([order, expect], sort_keys=True)
+        state = json.dumps([resource_of(stamp), stamp.kms_key, expect], sort_keys=True)
         self._stored_at = f"{staging_of(key)}rewrite-{hashlib.sha256(state.encode()).hexdigest()[:24]}"
         self._stored = ABSENT
 
@@ -82,7 +83,7 @@ class Rewrite:
         while True:
             began = self._clock()
             try:
-                answer = self._objects.rewrite_step(self._key, self._order, self._expect, STEP, token)
+                answer = self._objects.rewrite_step(self._key, self._stamp, self._expect, STEP, token)
             except Moved:
                 self._forget()
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,10 @@ OF_THE_SERVER = (
     "kmsKeyName",
     "retentionFrom",
 )
-UNSPOKEN = ("kmsKeyName", "customerEncryption", "contexts")
+UNSPOKEN = ("customerEncryption", "contexts")
+KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+KMS_VERSION = "/cryptoKeyVersions/1"
+"""Objects name the version of the key that encrypted them; here no key is ever rotated."""
 STORAGE_CLASSES = frozenset(
     {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "REGIONAL", "MULTI_REGIONAL", "DURABLE_REDUCED_AVAILABILITY"}
 )
@@ -80,6 +84,8 @@ def said(resource: Attributes) -> Attributes:
         result["metadata"] = _metadata(resource["metadata"])
     if "retention" in resource:
         result["retention"] = _retention(resource["retention"])
+    if key := resource.get("kmsKeyName"):
+        result["kmsKeyName"] = _kms_key(key)
     _check_storage_class(result.get("storageClass"))
     return result
 
@@ -87,6 +93,13 @@ def said(resource: Attributes) -> Attributes:
 def _check_storage_class(value: str | None) -> None:
     if value is not None and value not in STORAGE_CLASSES:
         raise errors.invalid(f"Invalid storage class: '{value}'", xml_code="InvalidStorageClass")
+
+
+def _kms_key(value: Any) -> str:
+    key = value.removesuffix(KMS_VERSION) if isinstance(value, str) else ""
+    if not KMS_KEY.fullmatch(key):
+        raise errors.invalid(f"Invalid value for kmsKeyName: {value!r} is not the name of a Cloud KMS key.")
+    return key + KMS_VERSION
 
 
 def _metadata(value: Any) -> dict[str, str | None] | None:
@@ -129,7 +142,7 @@ def new(resource: Attributes, bucket: Attributes, *, created: str | None = None)
     result.setdefault("storageClass", bucket.get("storageClass", "STANDARD"))
     result.setdefault("contentType", "application/octet-stream")
     if key := bucket.get("encryption", {}).get("defaultKmsKeyName"):
-        result["kmsKeyName"] = key
+        result.setdefault("kmsKeyName", key + KMS_VERSION)
     moment_ = created or now()
     for field in ("timeCreated", "updated", "timeStorageClassUpdated", "timeFinalized"):
         result[field] = moment_
@@ -147,6 +160,8 @@ def changed(
     change = said(resource)
     if change.get("storageClass", old["storageClass"]) not in {None, old["storageClass"]}:
         raise errors.not_spoken("a change of storage class by patch or update; use rewrite")
+    if change.pop("kmsKeyName", old.get("kmsKeyName")) != old.get("kmsKeyName"):
+        raise errors.not_spoken("a change of kmsKeyName by patch or update; use rewrite")
     kept = (*OF_THE_SERVER, "storageClass")
     result = {key: value for key, value in old.items() if not replace or key in kept}
     for field, value in change.items():

@@ -82,6 +82,10 @@ class Call:
             whole_number(generation, "generation") if generation else None,
         )
 
+    def with_key(self, resource: dict[str, Any], parameter: str) -> dict[str, Any]:
+        """Return the resource with the KMS key that the query names, if it names one."""
+        return resource | ({"kmsKeyName": self.query[parameter]} if self.query.get(parameter) else {})
+
     def flag(self, name: str) -> bool:
         """Return a boolean parameter."""
         return self.query.get(name, "").lower() == "true"

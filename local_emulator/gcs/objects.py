@@ -112,6 +112,7 @@ async def compose(call: Call, bucket: str, name: str) -> web.StreamResponse:
     resource = request.get("destination") or {}
     if not isinstance(resource, dict):
         raise errors.invalid("Invalid value for destination.")
+    resource = call.with_key(resource, "kmsKeyName")
     with ExitStack() as stack:
         opened = []
         for source in wanted:
@@ -172,8 +173,9 @@ async def copied(
         blob = await call.store.run(blobs.copy, call.store.layout, fd, stored)
     finally:
         os.close(fd)
-    said, server = writes.copied(stored, resource)
-    op = writes.put(target, blob, said, server=server, limit=call.limit)
+    key = {name: value for name, value in resource.items() if name == "kmsKeyName"}
+    said, server = writes.copied(stored, {name: value for name, value in resource.items() if name not in key})
+    op = writes.put(target, blob, said | key, server=server, limit=call.limit)
     try:
         new = await call.store.commit(op)
     except BaseException:

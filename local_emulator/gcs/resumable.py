@@ -41,6 +41,7 @@ async def begin(call: Call, bucket: str) -> web.Response:
         resource["contentEncoding"] = call.query["contentEncoding"]
     if not resource.get("contentType"):
         resource["contentType"] = headers.get("X-Upload-Content-Type") or "application/octet-stream"
+    resource = call.with_key(resource, "kmsKeyName")
     bodies.expected(resource, headers)
     length = headers.get("X-Upload-Content-Length")
     total = whole_number(length, "X-Upload-Content-Length") if length else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from local_emulator.gcs import errors, objects
+from local_emulator.gcs.attributes import KMS_VERSION
 from local_emulator.gcs.conditions import whole_number
 from local_emulator.gcs.resources import object_resource
 
@@ -25,7 +26,7 @@ async def rewrite(call: Call, bucket: str, name: str, to_bucket: str, to_name: s
     The bytes are copied in the last call; earlier calls only count. A token belongs to one request on one state of the
     source.
     """
-    resource = await call.json_body()
+    resource = call.with_key(await call.json_body(), "destinationKmsKeyName")
     source, to = (bucket, name), (to_bucket, to_name)
     stored = await call.store.find(objects.source_of(call, *source), reading=False)
     state = hashlib.sha256(json.dumps([source, to, stored.generation, resource], sort_keys=True).encode()).hexdigest()
@@ -42,9 +43,14 @@ def _progress(done: int, stored: Stored) -> dict[str, Any]:
 
 
 def _moves_bytes(stored: Stored, resource: dict[str, Any], bucket: str, to_bucket: str) -> bool:
-    """Return True unless both objects have one place and one class: then GCS is done in one call, whatever the size."""
-    now = stored.attributes.get("storageClass")
-    return bucket != to_bucket or resource.get("storageClass", now) != now
+    """Return True unless place, class and key stay: then GCS is done in one call, whatever the size."""
+    now = stored.attributes
+    is_same_key = "kmsKeyName" not in resource or now.get("kmsKeyName") == resource["kmsKeyName"] + KMS_VERSION
+    return (
+        bucket != to_bucket
+        or resource.get("storageClass", now["storageClass"]) != now["storageClass"]
+        or not is_same_key
+    )
 
 
 def _step(call: Call) -> int:

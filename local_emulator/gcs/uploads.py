@@ -62,6 +62,7 @@ async def _store(  # noqa: PLR0913, PLR0917 - what an upload consists of
     target = call.target(bucket, layout.check_object_name(name))
     if "contentEncoding" in call.query:
         resource["contentEncoding"] = call.query["contentEncoding"]
+    resource = call.with_key(resource, "kmsKeyName")
     wanted = expected(resource, headers)
     stored = await keep(call, target, resource, pieces, wanted)
     return call.object_answer(stored, await call.store.bucket(bucket))

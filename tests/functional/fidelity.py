@@ -157,7 +157,9 @@ _VERSION = Row(
 )
 _ALL = Row(_MIXED, "several of these in one object, chosen to meet one another", KEPT, "each as above")
 _REDIRECT = Row(_NOT, "website redirect", LEFT, "GCS has none for an object")
-_ENCRYPTION = Row(_NOT, "SSE-S3 and SSE-KMS", LEFT, "the destination bucket's own encryption")
+_ENCRYPTION = Row(
+    _NOT, "SSE-S3 and SSE-KMS", LEFT, "the destination bucket's own encryption, or the rule's Cloud KMS key"
+)
 _ACL = Row(_NOT, "ACL", LEFT, "the destination bucket's own policy")
 
 

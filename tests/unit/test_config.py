@@ -15,7 +15,15 @@ from handler.config import CONCURRENCY, NAMESPACE, STREAMS, ConfigurationError, 
 from handler.model import Rule
 from tests.fakes import original_of
 
+KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
 SMALLEST: dict[str, Any] = {"Source": {"Bucket": "a"}, "Destination": {"Bucket": "gs://b"}}
+
+
+def encrypted(configuration: dict[str, Any]) -> dict[str, Any]:
+    """What a rule says of encryption."""
+    return {"Destination": {"Bucket": "gs://b", "EncryptionConfiguration": configuration}}
+
+
 FULL: dict[str, Any] = {
     "ID": "reports",
     "Priority": 3,
@@ -159,6 +167,7 @@ def test_everything_can_be_said() -> None:
         ({"Destination": {"Bucket": "file:///var/copies"}}, "destination", "file:///var/copies"),
         ({"Destination": {"Bucket": "file:///var/my%20copies"}}, "destination", "file:///var/my copies"),
         ({"Destination": {"Bucket": "gs://b", "ReplaceKeyPrefixWith": ""}}, "replace_prefix", ""),
+        (encrypted({"ReplicaKmsKeyID": KEY}), "kms_key", KEY),
         ({"Priority": 0}, "priority", 0),
         ({"ID": "näme"}, "id", "näme"),
     ],
@@ -201,6 +210,11 @@ def test_a_field_says(change: dict[str, Any], field: str, value: object) -> None
         ({"Destination": {"Bucket": "gs://b", "ReplaceKeyPrefixWith": 7}}, "Destination.ReplaceKeyPrefixWith"),
         ({"Destination": {"Bucket": "gs://b", "Tags": {"Status": "on"}}}, "Destination.Tags.Status"),
         ({"Destination": {"Bucket": "gs://b", "Account": "x"}}, "Destination.Account is not a field"),
+        (encrypted({}), "Destination.EncryptionConfiguration.ReplicaKmsKeyID"),
+        (encrypted({"ReplicaKmsKeyID": 7}), "Destination.EncryptionConfiguration.ReplicaKmsKeyID must be text"),
+        (encrypted({"ReplicaKmsKeyID": "arn:aws:kms:k"}), "ReplicaKmsKeyID must be a Cloud KMS key, projects/"),
+        (encrypted({"ReplicaKmsKeyID": f"{KEY}/cryptoKeyVersions/1"}), "ReplicaKmsKeyID must be a Cloud KMS key"),
+        (encrypted({"KmsKeyName": KEY}), "Destination.EncryptionConfiguration.KmsKeyName is not a field"),
         ({"ID": ""}, "ID"),
         ({"ID": 7}, "ID"),
         ({"Priority": "1"}, "Priority must be a whole number"),

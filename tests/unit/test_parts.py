@@ -135,7 +135,7 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
 
     def job(length: int) -> Job:
         parts = Parts(threads, large=100, huge=100, span=2 * len(DATA), pace=EvenPace(length))
-        return parts.job(source, destination, original, work, None)
+        return parts.job(source, destination, original, work, Stamp())
 
     first, second, third = job(100), job(50), job(100)
     (of_span,) = first.plan.spans
@@ -409,7 +409,7 @@ def test_two_that_copy_the_same_object_at_once_end_equal(threads: Executor, faul
 def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
     for size in (LARGE, HUGE + 1, 32 * GIB, 32 * GIB + 1, 5 * TIB):
         original = original_of(b"", size=size, checksums={"CRC32C": "AAAAAA=="})
-        plan = Plan.of(Part.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, None)
+        plan = Plan.of(Part.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, Stamp())
         assert 1 <= len(plan.spans) <= FAN * FAN
         bounds = [part.span for part in plan.spans if part.span]
         assert len(bounds) == len(plan.spans)

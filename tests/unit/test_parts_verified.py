@@ -11,7 +11,7 @@ import pytest
 
 from handler.errors import Corrupt, Unavailable
 from handler.events import parse, part_message
-from handler.model import MIB, Part, Rule
+from handler.model import MIB, Part, Rule, Stamp
 from handler.pace import Pace
 from handler.parts import Parts
 from handler.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
@@ -190,7 +190,7 @@ def test_a_fragment_is_in_no_whole_parts_way(threads: Executor) -> None:
     original = copying.source.put_parts("k", cut(ALIKE), "SHA256")
     parts = Parts(copying._threads, large=1000, span=256, pace=copying.pace)
     work = Part.of(original, RULE, "k")
-    job = parts.job(copying.source, copying.destination, original, work, None)
+    job = parts.job(copying.source, copying.destination, original, work, Stamp())
     for span in job.plan.spans[:2]:
         list(job.copy(span, span.span, {}, lambda _: True))  # type: ignore[arg-type] # a plan's spans have one
     copying.pace = EvenPace(90)

@@ -102,4 +102,4 @@ def test_a_listing_has_no_checksums_of_objects_under_a_customer_managed_key(clie
     found = bucket.get_blob("a")
     assert found is not None
     assert found.crc32c == blob.crc32c is not None
-    assert found.kms_key_name == bucket.default_kms_key_name
+    assert found.kms_key_name == f"{bucket.default_kms_key_name}/cryptoKeyVersions/1"
