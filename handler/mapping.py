@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ CHECK = PROVENANCE + "check"
 CRC32C = PROVENANCE + "crc32c"
 """The CRC32C of the bytes as they were written, base64: tells a copy whose bytes somebody replaced."""
 EXPIRES = "s3-expires"
+CONTEXT_BYTES = 256
+_NO_CONTEXT = re.compile(r"^google:|['\"\\/]")
 TAG = "s3-tag-"
 RESERVED = (PROVENANCE, TAG)
 _DEFAULT_TYPE = "application/octet-stream"
@@ -43,20 +46,39 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
     metadata = dict(original.user_metadata)
     if original.expires is not None:
         metadata[EXPIRES] = original.expires
-    if rule.replicate_tags:
-        metadata |= {TAG + name: value for name, value in original.tags.items()}
+    tags, contexts = _tags(original.tags, rule)
+    metadata |= tags
     headers = original.headers
     if headers.content_encoding is not None:
         headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
     storage_class = storage_class_of(original, rule)
-    metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class))
+    metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class, contexts))
     return Stamp(
         headers=headers,
         metadata=metadata,
         custom_time=original.last_modified,
         storage_class=storage_class,
         kms_key=rule.kms_key,
+        contexts=contexts,
     )
+
+
+def _tags(tags: Mapping[str, str], rule: Rule) -> tuple[dict[str, str], dict[str, str] | None]:
+    """Return the custom metadata and the contexts that tags become; None for the contexts if the rule wants none."""
+    if not rule.replicate_tags:
+        return {}, None
+    if not rule.tags_as_contexts:
+        return {TAG + name: value for name, value in tags.items()}, None
+    contexts = {name: value for name, value in tags.items() if _is_context(name) and _is_context(value)}
+    return {TAG + name: value for name, value in tags.items() if name not in contexts}, contexts
+
+
+def _is_context(text: str) -> bool:
+    """Return True if GCS takes the text as a context's key and as its value; 50 contexts are more than S3 has tags.
+
+    https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
+    """
+    return text[:1].isalnum() and len(text.encode()) <= CONTEXT_BYTES and not _NO_CONTEXT.search(text)
 
 
 def storage_class_of(original: Original, rule: Rule) -> str | None:
@@ -98,7 +120,8 @@ def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
     """
     metadata = replica.stamp.metadata
     own = {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
-    digest = _digest(replica.stamp.headers, own, storage_class_of(original, rule))
+    contexts = (replica.stamp.contexts or {}) if rule.replicate_tags and rule.tags_as_contexts else None
+    digest = _digest(replica.stamp.headers, own, storage_class_of(original, rule), contexts)
     found = provenance(metadata)
     found.pop(PROVENANCE + "version-id", None)
     is_recorded = replica.crc32c is not None and replica.crc32c == metadata.get(CRC32C)
@@ -123,9 +146,10 @@ def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
 
 
 def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
-    """Return True if headers, custom metadata and key are the wanted ones, and customTime is not missing or earlier."""
+    """Return True if all is as wanted, but for a later customTime and another storage class."""
     return (
         wanted.kms_key in {None, actual.kms_key}
+        and wanted.contexts in (None, actual.contexts or {})
         and _comparable(actual.headers) == _comparable(wanted.headers)
         and _compared(actual.metadata) == _compared(wanted.metadata)
         and not is_earlier(actual, wanted)
@@ -216,10 +240,14 @@ def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
     return {PROVENANCE + name: value for name, value in fields.items()}
 
 
-def _digest(headers: Headers, metadata: Mapping[str, str], storage_class: str | None) -> str:
+def _digest(
+    headers: Headers, metadata: Mapping[str, str], storage_class: str | None, contexts: Mapping[str, str] | None
+) -> str:
     """A digest of the mapped attributes, so that one metadata read settles equality whatever a store normalises."""
-    canonical = json.dumps([headers, sorted(metadata.items()), storage_class])
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    attributes: list[object] = [headers, sorted(metadata.items()), storage_class]
+    if contexts is not None:
+        attributes.append(sorted(contexts.items()))
+    return hashlib.sha256(json.dumps(attributes).encode()).hexdigest()[:32]
 
 
 def _compared(metadata: Mapping[str, str]) -> dict[str, str]:

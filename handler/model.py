@@ -107,6 +107,8 @@ class Stamp:
     """None: the bucket's default."""
     kms_key: str | None = None
     """The Cloud KMS key that encrypts the bytes at GCS; None: whatever the bucket's default is."""
+    contexts: Mapping[str, str] | None = None
+    """GCS object contexts, without Google's own; None: those that are there stay."""
     crc32c_name: str = ""
     """Name of a custom metadata entry in which a write records the CRC32C of the bytes, if the destination knows it
     before it writes the metadata. Empty: nothing is recorded."""
@@ -169,6 +171,8 @@ class Rule:
     storage_classes: Mapping[str, str] = field(default_factory=dict)
     """S3 class to GCS class; the entry "*" is for every other one. Empty: the bucket's default."""
     replicate_tags: bool = False
+    tags_as_contexts: bool = False
+    """Whether tags become object contexts of the copy, those that can, rather than custom metadata."""
     kms_key: str | None = None
     """The Cloud KMS key for copies; None: the bucket's default."""
 

@@ -72,6 +72,8 @@ class _RuleReader:
         self._unknown(source, "Source.", _SOURCE_FIELDS)
         destination = self._part(rule, "Destination", required=True)
         self._unknown(destination, "Destination.", _DESTINATION_FIELDS)
+        tagging = self._part(destination, "Tags")
+        self._unknown(tagging, "Destination.Tags.", {"Status", "As"})
         prefix, tags = self._filter(rule)
         location, destination_prefix = self._location(destination)
         read = Rule(
@@ -87,7 +89,8 @@ class _RuleReader:
             deletes=self._enabled(self._part(rule, "DeleteMarkerReplication"), "Status", "DeleteMarkerReplication."),
             replace_prefix=self._replacement(destination),
             storage_classes=self._storage_classes(destination),
-            replicate_tags=self._enabled(self._part(destination, "Tags"), "Status", "Destination.Tags.", default=False),
+            replicate_tags=self._enabled(tagging, "Status", "Destination.Tags.", default=False),
+            tags_as_contexts=self._as_contexts(tagging),
             kms_key=self._kms_key(destination),
         )
         return _named(read) if len(self._faults) == before else None
@@ -189,6 +192,13 @@ class _RuleReader:
             return value
         self._fault("Destination.ReplaceKeyPrefixWith", f"must be text, not {_kind(value)}")
         return None
+
+    def _as_contexts(self, tagging: Mapping[str, Any]) -> bool:
+        value = tagging.get("As", "Metadata")
+        if value == "Metadata" or value == "Contexts":  # noqa: PLR1714 - a set cannot be asked for what has no hash
+            return bool(value == "Contexts")
+        self._fault("Destination.Tags.As", f'must be "Metadata" or "Contexts", not {value!r}')
+        return False
 
     def _kms_key(self, destination: Mapping[str, Any]) -> str | None:
         place = "Destination.EncryptionConfiguration."

@@ -301,6 +301,7 @@ class MemoryDestination:
                 stamp,
                 storage_class=stamp.storage_class or was.stamp.storage_class,
                 kms_key=stamp.kms_key or was.stamp.kms_key,
+                contexts=was.stamp.contexts if stamp.contexts is None else stamp.contexts,
             )
             replica = replace(was, generation=generation, stamp=kept)
             self._objects[key] = _Object(replica, self._objects[key].data)

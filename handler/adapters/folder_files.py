@@ -56,6 +56,7 @@ def entry_of(replica: Replica) -> dict[str, Any]:
         "custom_time": stamp.custom_time.isoformat() if stamp.custom_time else None,
         "storage_class": stamp.storage_class,
         "kms_key": stamp.kms_key,
+        "contexts": None if stamp.contexts is None else dict(stamp.contexts),
     }
 
 
@@ -71,6 +72,7 @@ def replica_of(entry: dict[str, Any]) -> Replica:
             metadata=entry["metadata"],
             custom_time=datetime.fromisoformat(entry["custom_time"]) if entry["custom_time"] else None,
             storage_class=entry["storage_class"],
-            kms_key=entry.get("kms_key"),  # records of earlier releases have none
+            kms_key=entry.get("kms_key"),  # records of earlier releases have neither
+            contexts=entry.get("contexts"),
         ),
     )

@@ -131,6 +131,8 @@ class GcsDestination:
             metadata = {**dict.fromkeys(old.metadata), **stamp.metadata}
             resource = {**gone, **resource_of(stamp), "metadata": metadata}
             resource.pop("storageClass", None)
+            if old.contexts and stamp.contexts is not None:
+                resource["contexts"]["custom"] |= {name: None for name in old.contexts if name not in stamp.contexts}
             return replica_of(self._call(what, "PATCH", at, resource))
 
     def delete(self, key: str, *, expect: Generation) -> None:

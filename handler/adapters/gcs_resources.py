@@ -17,7 +17,10 @@ from handler.model import KIB, TIB, Generation, Headers, Replica, Stamp
 HEADERS = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl")
 """What `Headers` has, in its order."""
 LISTED = ",".join(
-    ("name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName", *HEADERS)
+    (
+        "name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName,contexts",
+        *HEADERS,
+    )
 )
 """What is asked of each of many objects. Of a single one, to say it takes longer than to read the rest."""
 
@@ -96,6 +99,8 @@ def resource_of(stamp: Stamp) -> dict[str, Any]:
         resource["customTime"] = at.isoformat(timespec="microseconds") + "Z"
     if stamp.storage_class:
         resource["storageClass"] = stamp.storage_class
+    if stamp.contexts is not None:
+        resource["contexts"] = {"custom": {name: {"value": value} for name, value in stamp.contexts.items()}}
     return resource
 
 
@@ -109,6 +114,7 @@ def replica_of(resource: Mapping[str, Any]) -> Replica:
         if name not in resource:
             raise ValueError(f"GCS describes an object without {name}")
     custom_time = resource.get("customTime")
+    contexts = resource.get("contexts", {}).get("custom", {}).items()
     return Replica(
         generation=Generation(int(resource["generation"]), int(resource["metageneration"])),
         size=int(resource.get("size", 0)),
@@ -119,6 +125,7 @@ def replica_of(resource: Mapping[str, Any]) -> Replica:
             metadata=resource.get("metadata", {}),
             custom_time=datetime.fromisoformat(custom_time) if custom_time else None,
             storage_class=resource.get("storageClass"),
+            contexts={name: value["value"] for name, value in contexts if not name.startswith("google:")} or None,
             kms_key=resource.get("kmsKeyName", "").partition("/cryptoKeyVersions/")[0] or None,
         ),
     )

@@ -20,8 +20,9 @@ OF_THE_SERVER = (
     "kmsKeyName",
     "retentionFrom",
 )
-UNSPOKEN = ("customerEncryption", "contexts")
+UNSPOKEN = ("customerEncryption",)
 KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
+CONTEXT = re.compile(r"[^\W_][^'\"\\/]*")
 KMS_VERSION = "/cryptoKeyVersions/1"
 """Objects name the version of the key that encrypted them; here no key is ever rotated."""
 STORAGE_CLASSES = frozenset(
@@ -80,10 +81,9 @@ def said(resource: Attributes) -> Attributes:
     if "customTime" in resource:
         text = resource["customTime"]
         result["customTime"] = None if text is None else timestamp(moment(text, "customTime"))
-    if "metadata" in resource:
-        result["metadata"] = _metadata(resource["metadata"])
-    if "retention" in resource:
-        result["retention"] = _retention(resource["retention"])
+    for field, read in (("metadata", _metadata), ("retention", _retention), ("contexts", _contexts)):
+        if field in resource:
+            result[field] = read(resource[field])
     if key := resource.get("kmsKeyName"):
         result["kmsKeyName"] = _kms_key(key)
     _check_storage_class(result.get("storageClass"))
@@ -93,6 +93,38 @@ def said(resource: Attributes) -> Attributes:
 def _check_storage_class(value: str | None) -> None:
     if value is not None and value not in STORAGE_CLASSES:
         raise errors.invalid(f"Invalid storage class: '{value}'", xml_code="InvalidStorageClass")
+
+
+def _contexts(value: Any) -> dict[str, Any]:
+    """Return the contexts that are said, by key; None takes one away.
+
+    https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
+    """
+    custom = (value or {}).get("custom") or {} if isinstance(value, dict | None) else None
+    if not isinstance(custom, dict):
+        raise errors.invalid("Invalid value for contexts.")
+    for key, payload in custom.items():
+        text = payload.get("value") if isinstance(payload, dict) else payload
+        for part in (key,) if text is None and payload is None else (key, text):
+            if not isinstance(part, str) or not CONTEXT.fullmatch(part) or len(part.encode()) > 256:
+                raise errors.invalid(f"Invalid object context: {part!r}")
+        if key.startswith("google:"):
+            raise errors.invalid(f"Object contexts that begin with google: are Google's own: {key!r}")
+    return custom
+
+
+def _merged_contexts(old: dict[str, Any], said: dict[str, Any]) -> dict[str, Any] | None:
+    """Return an object's contexts after some are said."""
+    at = now()
+    custom = dict(old)
+    for key, payload in said.items():
+        custom.pop(key, None)
+        if payload is not None:
+            created = old.get(key, {}).get("createTime", at)
+            custom[key] = {"value": payload["value"], "createTime": created, "updateTime": at}
+    if len(custom) > 50:
+        raise errors.invalid("An object has 50 contexts at most.")
+    return {"custom": custom} if custom else None
 
 
 def _kms_key(value: Any) -> str:
@@ -135,6 +167,8 @@ def new(resource: Attributes, bucket: Attributes, *, created: str | None = None)
     check_size(result["metadata"])
     if not result["metadata"]:
         del result["metadata"]
+    if (contexts := _merged_contexts({}, result.pop("contexts", {}))) is not None:
+        result["contexts"] = contexts
     if "retention" in result:
         _check_retention(None, result["retention"], bucket, override=False)
     if bucket.get("defaultEventBasedHold") and "eventBasedHold" not in resource:
@@ -169,6 +203,9 @@ def changed(
             before = {} if replace or value is None else dict(result.get("metadata", {}))
             merged = before | (value or {})
             result["metadata"] = {key: text for key, text in merged.items() if text is not None}
+        elif field == "contexts":
+            before = {} if replace else result.get("contexts", {}).get("custom", {})
+            result["contexts"] = _merged_contexts(before, value)
         elif field != "storageClass":
             result[field] = value
     result = {key: value for key, value in result.items() if value is not None and value != {}}

@@ -140,7 +140,12 @@ _METADATA = Row(_USER, "`x-amz-meta-*`", KEPT, "custom metadata of the same name
 _ENCODED = Row(_USER, "non-ASCII, which S3 hands out RFC 2047-encoded", MAPPED, "decoded: the text as it was given")
 _RAW_METADATA = Row(_USER, "raw non-ASCII bytes", MAPPED, "the text that they are in UTF-8, else in Latin-1")
 _LOOKS = Row(_USER, "what only looks RFC 2047-encoded", KEPT, "as it is")
-_TAGGED = Row(_TAGS, "tags, by a rule with `Destination.Tags` enabled", MAPPED, "custom metadata `s3-tag-<key>`")
+_TAGGED = Row(
+    _TAGS,
+    "tags, by a rule with `Destination.Tags` enabled",
+    MAPPED,
+    "custom metadata `s3-tag-<key>`, or object contexts by `Destination.Tags.As`",
+)
 _UNTAGGED = Row(_TAGS, "tags, by any other rule", LEFT, "not asked for")
 _DEFAULT_CLASS = Row(_CLASS, "any readable class, by a rule without a map", LEFT, "the bucket's default class")
 _MAPPED_CLASS = Row(_CLASS, "any readable class, by a rule with a map", MAPPED, "the class the map names")

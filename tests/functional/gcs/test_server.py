@@ -31,7 +31,6 @@ UNSPOKEN: list[tuple[str, str, dict[str, Any]]] = [
         {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}}]}}}),
     ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
         {"action": {"type": "Delete"}, "condition": {"matchesPattern": "x"}}]}}}),
-    ("PATCH", B + "/o/k", {"json": {"contexts": {"custom": {"a": {}}}}}),
     ("PATCH", B + "/o/k", {"json": {"kmsKeyName": "projects/p/locations/l/keyRings/r/cryptoKeys/k"}}),
     ("POST", "/upload" + B + "/o?uploadType=media&name=x", {"headers": {"x-goog-encryption-key": "k"}}),
     ("POST", "/upload" + B + "/o?uploadType=media&name=x", {"headers": {"Content-Encoding": "gzip"}}),
