@@ -75,7 +75,7 @@ ROUTES = (
     _fault(
         "does not see that two keys may have one name",
         replicator,
-        "is_name_shared=bool(named - {key, None})",
+        "is_name_shared=bool(named - {work.key, None})",
         "is_name_shared=False",
         Invariant.DELETED_LIVE,
         routes.earlier_releases,
