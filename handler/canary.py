@@ -89,7 +89,7 @@ class Canary:
         owner = settings.owner_of(wiring["Bucket"])
         self._bucket = {"Bucket": wiring["Bucket"]} | ({"ExpectedBucketOwner": owner} if owner else {})
         self._rules = [rule for rule in settings.by_source.get(wiring["Bucket"], ()) if rule.covers(self.key)]
-        self._is_delete_delayed = "deletes" in wiring["Mappings"]
+        self._is_delete_delayed = bool(settings.deletes_queue and settings.deletes_limit)
         self._s3 = s3
         self._look = look
         self._left = left

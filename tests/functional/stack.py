@@ -87,14 +87,26 @@ class Deployed:
         self.now += seconds
         self.deliver()
 
-    def deliver(self) -> None:
+    def delay_deletes(self, patch: pytest.MonkeyPatch) -> str:
+        """Have deletes wait in a queue of their own, whose URL is returned, until a test delivers them."""
+        waiting, held = (
+            self.sqs.create_queue(QueueName=f"{self.wiring['ConfigurationId']}-{name}")["QueueUrl"]
+            for name in ("deletes", "held-deletes")
+        )
+        patch.setenv("DELETES_QUEUE_URL", waiting)
+        patch.setenv("HELD_DELETES_QUEUE_URL", held)
+        canary._service.cache_clear()
+        return str(waiting)
+
+    def deliver(self, queue: str = "") -> None:
         """Do what Lambda's pollers do, as long as the mapping is enabled."""
         if self.functions.get_event_source_mapping(UUID=self.mapping)["State"] != "Enabled":
             return
         if not self._services:
             self._services.append(Service(config.load()))
         service = self._services[0]
-        while messages := self.sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
+        queue = queue or self.queue
+        while messages := self.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
             service.deadline.begin(Clock())
             records = [
                 {"messageId": each["MessageId"], "eventSource": "aws:sqs", "body": each["Body"], "attributes": {}}
@@ -102,7 +114,7 @@ class Deployed:
             ]
             assert service.handle({"Records": records}) == {"batchItemFailures": []}
             for each in messages:
-                self.sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=each["ReceiptHandle"])
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=each["ReceiptHandle"])
 
     def close(self) -> None:
         for service in self._services:

@@ -15,7 +15,7 @@ from local_emulator import moto_fixes
 from tests.functional.conftest import Bucket
 from tests.functional.rig import Clock
 from tests.functional.stack import Deployed, deployed
-from tests.functional.test_check import metrics, rings
+from tests.functional.test_check import rings
 from tests.unit.cfn import Stack
 
 KEY = ".replicator-canary/object"
@@ -25,11 +25,6 @@ KEY = ".replicator-canary/object"
 def stack(s3_url: str, bucket: str, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
     with moto_fixes.applied():
         yield from deployed(s3_url, monkeypatch, bucket, gcs_bucket)
-
-
-def delay_deletes(stack: Deployed, patch: pytest.MonkeyPatch) -> None:
-    stack.wiring["Mappings"]["deletes"] = stack.mapping
-    stack.set(patch)
 
 
 def versions(stack: Deployed) -> int:
@@ -115,10 +110,10 @@ def test_a_sound_stack_measures_each_step_and_rings_nothing(
     stack: Deployed, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     invoke(stack, monkeypatch)
-    measured = metrics(capfd.readouterr().out)
-    steps = {name for name in measured if name.startswith("CanaryLatency")}
-    assert steps == {f"CanaryLatency {step}" for step in ("put", "overwrite", "tag", "delete")}
-    assert not rings(alarm_of(stack), *measured["CanaryFailures"])
+    out = capfd.readouterr().out
+    measured = [json.loads(line) for line in out.splitlines()]
+    assert {line["Step"] for line in measured if "CanaryLatency" in line} == {"put", "overwrite", "tag", "delete"}
+    assert not rings(alarm_of(stack), out)
     assert gone(stack)
 
 
@@ -130,12 +125,12 @@ def test_a_mapping_that_is_off_rings_and_the_next_run_cleans_up(
 ) -> None:
     stack.functions.update_event_source_mapping(UUID=stack.mapping, Enabled=False)
     invoke(stack, monkeypatch, seconds=0)
-    assert rings(alarm_of(stack), *metrics(capfd.readouterr().out)["CanaryFailures"])
+    assert rings(alarm_of(stack), capfd.readouterr().out)
     assert [vars(record)["step"] for record in caplog.records if record.levelname == "ERROR"] == ["put"]
     assert versions(stack) == 0, "it cleans up after a failure too"
     stack.functions.update_event_source_mapping(UUID=stack.mapping, Enabled=True)
     invoke(stack, monkeypatch)
-    assert not rings(alarm_of(stack), *metrics(capfd.readouterr().out)["CanaryFailures"])
+    assert not rings(alarm_of(stack), capfd.readouterr().out)
     assert gone(stack)
 
 
@@ -164,19 +159,29 @@ def _throttled(_: str) -> Any:
 
 
 def test_a_delayed_delete_is_judged_by_the_next_run(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    delay_deletes(stack, monkeypatch)
-    assert [step.name for step in stack.canary().run(is_scheduled=True)] == ["delete", "put", "overwrite", "tag"]
-    assert stack.copies.names() == {KEY}, "its delete waits"
-    steps = stack.canary().run(is_scheduled=True)
-    assert failed(steps) == ["delete"], "nothing has deleted it by now"
-    assert [step.name for step in steps] == ["delete", "put", "overwrite", "tag"], "the rest is tried all the same"
+    waiting = stack.delay_deletes(monkeypatch)
+    steps = ["delete", "put", "overwrite", "tag"]
+    assert [step.name for step in stack.canary().run(is_scheduled=True)] == steps
     stack.deliver()
-    assert stack.copies.names() == set()
+    assert stack.copies.names() == {KEY}, "its delete waits"
+    failing = stack.canary().run(is_scheduled=True)
+    assert failed(failing) == ["delete"], "nothing has deleted it by now"
+    assert [step.name for step in failing] == steps, "the rest is tried all the same"
+    stack.deliver()
+    stack.deliver(waiting)
+    assert gone(stack)
     assert failed(stack.canary().run(is_scheduled=True)) == []
 
 
+def test_a_limit_of_zero_lets_no_delete_wait(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.delay_deletes(monkeypatch)
+    monkeypatch.setenv("DELETES_LIMIT", "0")
+    assert [step.name for step in stack.canary().run(is_scheduled=True)][-1] == "delete"
+    assert gone(stack)
+
+
 def test_a_run_by_hand_judges_no_delete_that_may_still_wait(stack: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-    delay_deletes(stack, monkeypatch)
+    stack.delay_deletes(monkeypatch)
     stack.canary().run(is_scheduled=True)
     assert failed(stack.canary().run(is_scheduled=False)) == []
 
@@ -188,8 +193,7 @@ def test_what_a_crashed_run_left_is_gone_after_the_next(
 ) -> None:
     if versioned:
         stack.s3.put_bucket_versioning(Bucket=stack.bucket, VersioningConfiguration={"Status": "Enabled"})
-    if delayed:
-        delay_deletes(stack, monkeypatch)
+    waiting = stack.delay_deletes(monkeypatch) if delayed else ""
     crashed = stack.canary(look=_crashed)
     with pytest.raises(KeyboardInterrupt):
         crashed.run(is_scheduled=False)
@@ -197,6 +201,7 @@ def test_what_a_crashed_run_left_is_gone_after_the_next(
     assert (versions(stack), stack.copies.names()) == (1, {KEY})
     assert failed(stack.canary().run(is_scheduled=True)) == []
     stack.deliver()
+    stack.deliver(waiting)
     assert gone(stack)
 
 

@@ -592,7 +592,7 @@ def test_the_canarys_alarm_counts_runs(minutes: int) -> None:
     runs = stack.resource("CanaryFunction")["Events"]["Run"]["Properties"]["Schedule"]
     assert runs == f"rate({minutes} minutes)"
     alarm = stack.resource("CanaryAlarm")
-    assert (alarm["Period"], alarm["EvaluationPeriods"]) == (minutes * 60, 2)
+    assert (alarm["Metrics"][1]["MetricStat"]["Period"], alarm["EvaluationPeriods"]) == (minutes * 60, 2)
     assert stack.resource("CanaryFunction")["Timeout"] < minutes * 60
     assert config.load(stack.variables("CanaryFunction")).wiring["CanaryMinutes"] == minutes
 
