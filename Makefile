@@ -61,6 +61,7 @@ demo: $(READY) ## replicate files by real S3 events and show what happened
 	$(BIN)/python -m local_emulator demo
 
 include build.mk
+include deploy.mk
 include bench.mk
 include witness.mk
 

@@ -18,8 +18,14 @@ variable "project" {
 }
 
 variable "bucket" {
-  description = "The destination bucket, which exists."
+  description = "The destination bucket."
   type        = string
+}
+
+variable "location" {
+  description = "Where to make the bucket, for instance us-east4. Empty for a bucket that exists."
+  type        = string
+  default     = ""
 }
 
 variable "aws_account_id" {
@@ -73,9 +79,30 @@ resource "google_iam_workload_identity_pool_provider" "aws" {
   }
 }
 
+resource "google_storage_bucket" "destination" {
+  #checkov:skip=CKV_GCP_62: Access logs need a second bucket, which is for the project to decide
+  #checkov:skip=CKV_GCP_78: The source's versions are at S3; soft delete is on by default here
+  count                       = var.location == "" ? 0 : 1
+  name                        = var.bucket
+  location                    = var.location
+  uniform_bucket_level_access = true # identities from AWS need it
+  public_access_prevention    = "enforced"
+
+  # Parts of large objects, left by states that were overwritten while they were copied.
+  lifecycle_rule {
+    action { type = "Delete" }
+    condition {
+      age            = 7
+      matches_prefix = [".s3-replica-parts/"]
+    }
+  }
+
+  lifecycle { prevent_destroy = true } # it holds the user's data
+}
+
 # Create, read, change, list and delete objects of this bucket; nothing on the bucket itself.
 resource "google_storage_bucket_iam_member" "replicator" {
-  bucket = var.bucket
+  bucket = var.location == "" ? var.bucket : google_storage_bucket.destination[0].name
   role   = "roles/storage.objectUser"
   member = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.aws.name}/attribute.aws_role/${local.assumed_role}"
 }
