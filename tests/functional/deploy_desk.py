@@ -101,5 +101,9 @@ class Desk:
     def called(self, *beginnings: str) -> list[str]:
         return [beginning for call in self.calls for beginning in beginnings if call.startswith(beginning)]
 
+    def with_real(self, program: Path) -> None:
+        self.without(program.name)
+        (self._bin / program.name).symlink_to(program)
+
     def without(self, program: str) -> None:
         (self._bin / program).unlink()

@@ -111,7 +111,7 @@ def federation() -> None:
             STATE[kind]["state"] = "DELETED" if verb == "delete" else "ACTIVE"
 
 
-def gcloud() -> None:
+def gcloud() -> None:  # noqa: C901 - a case for each command
     match PLAIN[:2]:
         case ["auth", _]:
             answer(STATE.get("account", "me@example.com"))
@@ -124,6 +124,8 @@ def gcloud() -> None:
         case ["storage", "buckets"]:
             bucket()
         case ["storage", "cat"]:
+            if STATE.get("mirrors"):
+                STATE["copy"] = Path(".aws-sam/deploy-trial.txt").read_text()
             if "copy" not in STATE:
                 refuse("ERROR: (gcloud.storage.cat) The following URLs matched no objects or files")
             answer(STATE["copy"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 from deploy import stack
 from deploy.google import STAGING as STAGING_RULE
@@ -14,6 +17,10 @@ from handler.plan import STAGING
 from tests.functional.deploy_desk import DEPLOYED, POOL, STEPS, Desk
 from tests.functional.rie import ROOT
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+AWS = ROOT / ".venv-sam/bin/aws"
 TERRAFORM = (ROOT / "docs/terraform/main.tf").read_text()
 
 
@@ -161,3 +168,21 @@ def test_google_s_side_is_the_same_by_gcloud_and_by_terraform(desk: Desk) -> Non
         assert piece in " ".join(shlex.split(create))
         assert piece in TERRAFORM
     assert desk.state["bindings"][0]["role"] in TERRAFORM
+
+
+@pytest.mark.skipif(not AWS.exists(), reason="there is no .venv-sam: make check-template")
+def test_the_aws_command_line_is_understood(desk: Desk, s3: S3Client, s3_url: str, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    desk.with_real(AWS)
+    desk.state = {"mirrors": True}
+    stacks = boto3.client("cloudformation", endpoint_url=s3_url)
+    name = bucket.replace("bucket", "made")
+    environment = {"AWS_ENDPOINT_URL": s3_url, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    given = {**environment, "STACK": name, "SOURCE": bucket}
+    assert desk.run("deploy", "--yes", **given) == 1, "sam's stand-in makes no stack"
+    template = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+    stacks.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    assert desk.run("deploy", "--yes", **given) == 0
+    assert not s3.list_object_versions(Bucket=bucket).get("Versions")
+    assert not s3.list_object_versions(Bucket=bucket).get("DeleteMarkers")
+    assert desk.run("deploy", "--yes", **{**given, "SOURCE": f"{bucket}-not"}) == 1

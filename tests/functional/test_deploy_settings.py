@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploy import stack
-from deploy.google import STAGING as STAGING_RULE
 from deploy.stack import parameters_file
 
-from handler.plan import STAGING
-from tests.functional.deploy_desk import DEPLOYED, POOL, SETTINGS, STEPS, Desk
+from tests.functional.deploy_desk import SETTINGS, Desk
 from tests.functional.rie import ROOT
 from tests.unit.cfn import PARAMETERS
 
 SAM_PYTHON = ROOT / ".venv-sam/bin/python"
-RULES = (
+RULES = json.dumps([{"ID": "a b", "Destination": {"Bucket": 'gs://my-copies/x "y" it\'s \\'}}])
 
 
 @pytest.fixture
