@@ -41,7 +41,10 @@ def deploy(stack: str, parameters: dict[str, str]) -> None:
     for of in versions(expanded):
         found = cloud_formation.describe_stack_resource(StackName=stack, LogicalResourceId=of)
         name = found["StackResourceDetail"]["PhysicalResourceId"]
-        last = [functions.publish_version(FunctionName=name)["Version"] for _ in range(2)][-1]
+        for version in (b"1", b"2"):
+            archive = b"PK\5\6" + bytes(16) + b"\1\0" + version  # a comment is all that differs
+            functions.update_function_code(FunctionName=name, ZipFile=archive)
+            last = functions.publish_version(FunctionName=name)["Version"]
         functions.create_alias(FunctionName=name, Name="live", FunctionVersion=last)
 
 
