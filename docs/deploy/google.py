@@ -10,7 +10,8 @@ from deploy.settings import Settings
 from deploy.shell import Shell, StoppedError
 
 PROVIDER = "aws-account"
-ROLE = "roles/storage.objectUser"
+ROLES = ("roles/storage.objectUser", "roles/storage.legacyBucketReader")
+"""To write copies; and to read the bucket's own settings, which `python -m handler.check` looks at."""
 SERVICES = ("iam.googleapis.com", "sts.googleapis.com", "storage.googleapis.com")
 STAGING = ".s3-replica-parts/"
 """handler/plan.py's prefix for parts; those of overwritten states are deleted by a lifecycle rule."""
@@ -44,17 +45,19 @@ class Google:
         self._make_bucket()
         self._make_pool()
         self._make_provider()
-        if self._granted():
-            self._shell.note(f"kept: {ROLE} of the stack's role on {self._bucket}")
-        else:
-            self._change("storage", "buckets", "add-iam-policy-binding", self._bucket, *self._grant())
-            self._shell.note(f"granted {ROLE} on {self._bucket} to the stack's role")
+        granted = self._granted()
+        for role in ROLES:
+            if role in granted:
+                self._shell.note(f"kept: {role} of the stack's role on {self._bucket}")
+            else:
+                self._bind("add", role)
+                self._shell.note(f"granted {role} on {self._bucket} to the stack's role")
 
     def remove(self) -> None:
         """Take away the grant, and the trust; the bucket and its objects stay."""
-        if self._shell.dry or self._granted():
-            self._change("storage", "buckets", "remove-iam-policy-binding", self._bucket, *self._grant())
-            self._shell.note(f"withdrew {ROLE} on {self._bucket}")
+        for role in ROLES if self._shell.dry else self._granted():
+            self._bind("remove", role)
+            self._shell.note(f"withdrew {role} on {self._bucket}")
         pool = self._listed("workload-identity-pools", "list", "--location=global", name=self._settings.pool)
         if self._shell.dry:
             pool = {"state": "ACTIVE"}
@@ -153,13 +156,15 @@ class Google:
         condition = f"--attribute-condition={' || '.join(clauses)}"
         self._change("iam", "workload-identity-pools", "providers", "update-aws", PROVIDER, *self._in_pool, condition)
 
-    def _granted(self) -> bool:
+    def _granted(self) -> list[str]:
+        """Return those of the roles that the stack's role has on the bucket."""
         policy = self._read("storage", "buckets", "get-iam-policy", self._bucket, "--format=json", absent=_ABSENT)
         bindings = json.loads(policy or "{}").get("bindings", [])
-        return any(each["role"] == ROLE and self.principal in each["members"] for each in bindings)
+        return [each["role"] for each in bindings if each["role"] in ROLES and self.principal in each["members"]]
 
-    def _grant(self) -> tuple[str, str]:
-        return f"--role={ROLE}", f"--member={self.principal}"
+    def _bind(self, verb: str, role: str) -> None:
+        granted = (f"--role={role}", f"--member={self.principal}")
+        self._change("storage", "buckets", f"{verb}-iam-policy-binding", self._bucket, *granted)
 
     def _listed(self, *command: str, name: str) -> dict[str, Any] | None:
         """Find a pool or provider, also one that is deleted softly."""

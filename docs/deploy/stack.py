@@ -80,6 +80,8 @@ class Stack:
             try:
                 table = self._shell.read(*command, quiet=look > 0)
             except StoppedError as error:
+                if not any(word in str(error) for word in ("MISSING", "FAILED")):
+                    raise  # no permission that may take effect yet
                 last = error
                 self._shell.say("  a permission is missing, or has not taken effect yet" if not look else "  ...")
                 time.sleep(self._shell.pause)

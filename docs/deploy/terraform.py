@@ -8,7 +8,11 @@ from deploy.settings import Settings
 from deploy.shell import Shell
 
 _TERRAFORM = ("terraform", "-chdir=docs/terraform")
-_TRUST = ("google_storage_bucket_iam_member.replicator", "google_iam_workload_identity_pool.aws")
+_TRUST = (
+    "google_storage_bucket_iam_member.replicator",
+    "google_storage_bucket_iam_member.check",
+    "google_iam_workload_identity_pool.aws",
+)
 """What undeploying destroys: the bucket is not among it."""
 
 

@@ -107,6 +107,13 @@ resource "google_storage_bucket_iam_member" "replicator" {
   member = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.aws.name}/attribute.aws_role/${local.assumed_role}"
 }
 
+# Read the bucket's own settings, which `python -m handler.check` looks at.
+resource "google_storage_bucket_iam_member" "check" {
+  bucket = google_storage_bucket_iam_member.replicator.bucket
+  role   = "roles/storage.legacyBucketReader"
+  member = google_storage_bucket_iam_member.replicator.member
+}
+
 output "gcp_workload_identity_provider" {
   description = "The stack's parameter GcpWorkloadIdentityProvider."
   value       = google_iam_workload_identity_pool_provider.aws.name

@@ -50,7 +50,10 @@ DEPLOYED: dict[str, Any] = {
         "aws": {"accountId": "123456789012"},
         "attributeCondition": f"assertion.arn.startsWith('{ROLE}/')",
     },
-    "bindings": [{"role": "roles/storage.objectUser", "members": [MEMBER]}],
+    "bindings": [
+        {"role": "roles/storage.objectUser", "members": [MEMBER]},
+        {"role": "roles/storage.legacyBucketReader", "members": [MEMBER]},
+    ],
 }
 """What a first run leaves."""
 

@@ -86,9 +86,9 @@ def bucket() -> None:
         case "get-iam-policy":
             answer({"bindings": STATE.get("bindings", [])})
         case "add-iam-policy-binding":
-            STATE["bindings"] = [{"role": option("--role"), "members": [option("--member")]}]
+            STATE.setdefault("bindings", []).append({"role": option("--role"), "members": [option("--member")]})
         case "remove-iam-policy-binding":
-            assert {"role": option("--role"), "members": [option("--member")]} in STATE.pop("bindings")
+            STATE["bindings"].remove({"role": option("--role"), "members": [option("--member")]})
 
 
 def federation() -> None:
@@ -146,6 +146,11 @@ def main() -> None:
         answer({"gcp_workload_identity_provider": {"value": provider}})
     elif PROGRAM in {"aws", "sam", "gcloud"}:
         {"aws": aws, "sam": sam, "gcloud": gcloud}[PROGRAM]()
+    elif PROGRAM == "check" and STATE.get("denials"):
+        STATE["denials"] -= 1
+        answer("MISSING  gs://my-copies/  storage.objects.create")
+        (FOLDER / "state.json").write_text(json.dumps(STATE))
+        sys.exit(1)
     (FOLDER / "state.json").write_text(json.dumps(STATE))
 
 

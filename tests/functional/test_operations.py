@@ -17,10 +17,9 @@ import boto3
 import pytest
 
 from tests.functional.rie import ROOT
-from tests.unit.cfn import REQUIRED
+from tests.functional.served import SAM_BIN, served
 
 TEXT = (ROOT / "docs/operations.md").read_text()
-SAM_BIN = ROOT / ".venv-sam/bin"
 TOP, *BLOCKS = [
     (re.findall(r"^#+ (.*)", TEXT[: found.start()], re.MULTILINE)[-1], found[1])
     for found in re.finditer(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -108,17 +107,8 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    parameters = json.dumps(REQUIRED | {"SourceBucketName": "my-source"})
-    program: list[str | Path] = [SAM_BIN / "python", "-m", "tests.functional.served_stack", "replicator", parameters]
-    with subprocess.Popen(
-        program, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        assert url, "the stack was not made"
+    with served("my-source") as url:
         yield Shell(url, tmp_path_factory.mktemp("operations"))
-        assert server.stdin is not None
-        server.stdin.close()
 
 
 def _is_elsewhere(block: str) -> bool:
