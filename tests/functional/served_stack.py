@@ -1,10 +1,11 @@
 """Serves moto with the stack deployed in it, for commands of docs/operations.md; run in aws-sam-cli's environment.
 
-Prints the server's URL, and ends when its input ends. Each function has two versions, and its alias names the second.
+Prints the server's URL, and serves until it is ended. Each function has two versions, and its alias names the second.
 """
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 from tests.functional.expand_template import CODE, expand, made, versions  # isort: skip # it sets the environment
@@ -57,8 +58,7 @@ def main() -> None:
         server.start()
         host, port = server.get_host_and_port()
         print(f"http://{host}:{port}", flush=True)  # noqa: T201 - what whoever started this waits for
-        sys.stdin.read()
-        server.stop()
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

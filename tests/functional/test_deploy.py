@@ -15,7 +15,7 @@ from handler.plan import STAGING
 from tests.conftest import s3_client
 from tests.functional.deploy_desk import DEPLOYED, POOL, STEPS, Desk
 from tests.functional.rie import ROOT
-from tests.functional.served import SAM_BIN, served
+from tests.functional.served import SAM_BIN, aws_command, served
 
 if TYPE_CHECKING:
     pass
@@ -181,9 +181,9 @@ def test_permissions_are_waited_for_but_not_for_ever(
 
 @pytest.mark.skipif(not (SAM_BIN / "aws").exists(), reason="there is no .venv-sam: make check-template")
 def test_the_aws_command_line_is_understood(desk: Desk) -> None:
-    desk.with_real(SAM_BIN / "aws")
     desk.state = {"mirrors": True, "stack": "CREATE_COMPLETE"}
-    with served("my-source") as url:
+    with served("my-source") as url, aws_command() as aws:
+        desk.with_real(aws)
         s3 = s3_client(url)
         s3.put_bucket_versioning(Bucket="my-source", VersioningConfiguration={"Status": "Enabled"})
         given = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}

@@ -17,7 +17,7 @@ import boto3
 import pytest
 
 from tests.functional.rie import ROOT
-from tests.functional.served import SAM_BIN, served
+from tests.functional.served import SAM_BIN, aws_command, served
 
 TEXT = (ROOT / "docs/operations.md").read_text()
 TOP, *BLOCKS = [
@@ -67,14 +67,14 @@ pytestmark = [
 class Shell:
     """A fresh shell for each block, with aws going to moto, or nowhere for what moto cannot take."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, aws: Path, folder: Path) -> None:
         self.url = url
         self._folder = folder
         nowhere = "|".join(name.replace(" ", r"\ ") for name in NOT_IN_MOTO)
         (folder / "aws").write_text(
             f"#!/bin/sh\n"
             f'case "$1 $2" in {nowhere}) export AWS_MAX_ATTEMPTS=1; url=http://127.0.0.1:9 ;; *) url={url} ;; esac\n'
-            f'exec {SAM_BIN}/aws --endpoint-url "$url" "$@"\n'
+            f'exec {aws} --endpoint-url "$url" "$@"\n'
         )
         (folder / "aws").chmod(0o755)
         self._environment = {
@@ -107,8 +107,9 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    with served("my-source") as url:
-        yield Shell(url, tmp_path_factory.mktemp("operations"))
+    folder = tmp_path_factory.mktemp("operations")
+    with served("my-source") as url, aws_command() as aws:
+        yield Shell(url, aws, folder)
 
 
 def _is_elsewhere(block: str) -> bool:
