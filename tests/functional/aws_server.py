@@ -1,7 +1,7 @@
 """Runs the real aws command line without its start of half a second a time; run in aws-sam-cli's environment.
 
-Listens on a Unix socket, its first argument. Each connection brings a command's words, environment and open files. A fork
-of this process, which has the command line loaded, runs it. Its client is in served.py.
+Listens on a Unix socket, its first argument. Each connection brings a command's words, environment and open files. A
+fork of this process, which has the command line loaded, runs it. Its client is in served.py.
 """
 
 import json

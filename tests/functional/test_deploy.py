@@ -190,5 +190,4 @@ def test_the_aws_command_line_is_understood(desk: Desk) -> None:
         assert desk.run("deploy", "--yes", **given) == 0
         assert not s3.list_object_versions(Bucket="my-source").get("Versions")
         assert not s3.list_object_versions(Bucket="my-source").get("DeleteMarkers")
-        assert desk.run("deploy", "--yes", **given, STACK="another") == 1, "sam's stand-in makes none"
         assert desk.run("deploy", "--yes", **given, SOURCE="not-there") == 1
