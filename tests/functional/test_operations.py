@@ -186,8 +186,8 @@ def test_letters_of_one_reason_are_redriven_and_others_stay(shell: Shell, dead_l
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)  # moto would take the event at once
     shell.run(OWN["redrive some"])
     events = sqs.get_queue_url(QueueName="replicator-events")["QueueUrl"]
-    [moved] = sqs.receive_message(QueueUrl=events, WaitTimeSeconds=0, MaxNumberOfMessages=10)["Messages"]
-    assert json.loads(moved["Body"]) == {"of": "DstPutObjectNotPermitted"}
+    bodies = [each["Body"] for each in sqs.receive_message(QueueUrl=events, MaxNumberOfMessages=10)["Messages"]]
+    assert [body for body in bodies if "of" in json.loads(body)] == ['{"of": "DstPutObjectNotPermitted"}']
     assert count() == before + 2
 
 
