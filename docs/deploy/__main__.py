@@ -49,6 +49,8 @@ def main(
         sys.stderr.write(f"{error}\n")
         return 2
     shell = Shell(_environment(settings, environment), options.dry, options.yes, options.pause, answer)
+    route = f"s3://{settings.source} to gs://{settings.destination} of project {settings.project}"
+    shell.say(f"Stack {settings.stack} in {settings.region}: {route}")
     try:
         (_deploy if options.action == "deploy" else _undeploy)(shell, settings)
     except StoppedError as error:
