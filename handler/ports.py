@@ -87,24 +87,6 @@ class Destination(Protocol):
         """
 
 
-class Announced(Protocol):
-    """A put that the destination knows is coming."""
-
-    def put(self, body: Reader, stamp: Stamp) -> Replica:
-        """Store the reader's bytes; see `Destination.put`. To be called once."""
-
-    def close(self) -> None:
-        """Put nothing, if nothing was put."""
-
-
-@runtime_checkable
-class Announcer(Destination, Protocol):
-    """A destination that gains time by knowing that a put is coming."""
-
-    def announce(self, key: str, size: int, *, expect: Generation) -> Announced:
-        """Get ready for a put to `key`, likely of `size` bytes. It raises nothing, and changes nothing."""
-
-
 @runtime_checkable
 class Composer(Destination, Protocol):
     """A destination that can join objects it holds without moving their bytes."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,7 +12,7 @@ from handler.errors import Moved, Refused, Unavailable
 from handler.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
 from handler.parts import Parts
 from handler.plan import STAGING, staging_of, state_prefix
-from handler.ports import Announced, Announcer, Composer, Destination, Reader, Source
+from handler.ports import Composer, Destination, Reader, Source
 from handler.staging import leftovers, sweep
 from handler.transfer import check_of
 
@@ -147,7 +147,6 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
     key: str,
     *,
     guess_absent: bool = False,
-    announced: int | None = None,
     again: bool = False,
     part: Part | None = None,
     go_on: Callable[[], bool] = lambda: True,
@@ -163,8 +162,6 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         key: the source's key.
         guess_absent: begin as if the destination had been seen empty (design: the fast path). A wrong guess costs a
             refused write, never a wrong one.
-        announced: bytes the event says it has; with `guess_absent`, the destination is told of them as soon as S3 has
-            been asked. They are visible sooner then, for a little more work. None: not told.
         again: the event was delivered before, and may have left staged parts behind.
         part: one part of a large copy, which is all that is to be done; nothing once the object is in another state.
         go_on: asked before each turn; False when there is no time left for another.
@@ -177,7 +174,7 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
     if loop.name.startswith(STAGING):
         raise Refused(f"{loop.name!r}: names that begin with {STAGING!r} are for parts", code="DstKeyInvalid")
     if guess_absent and not route.dry_run and go_on():
-        loop.try_absent(announced)
+        loop.try_at_once(Replica())
     for _ in range(TURNS):
         if not go_on():
             raise Unavailable(f"no time is left to make {key!r} equal", code="OutOfTime")
@@ -209,34 +206,19 @@ class _Loop:
         self.staged: Mapping[str, Replica] | None = None
         """What was listed of staged parts, once nothing else was left to do."""
 
-    def try_absent(self, announced: int | None) -> None:
-        """Put the object where nothing is, found by one GET; leave everything else to the turns."""
-        self._try_at_once(Replica(), announced)
-
-    def _try_at_once(self, replica: Replica, announced: int | None = None) -> bool:
+    def try_at_once(self, replica: Replica) -> bool:
         """Put the object over `replica`, looked at and read by one GET; False where that was lost."""
         try:
-            opening = self.route.source.open(self.key)
-            with self._announced(announced, replica.generation) as put, opening as body:
+            with self.route.source.open(self.key) as body:
                 if body.size > SMALL:
                     return True
                 decision = decide(self.key, body.original, replica, self.route.rules)
                 if decision.action is Action.PUT:
-                    self.replica = self._put(body, decision.stamp, replica.generation, put)
+                    self.replica = self._put(body, decision.stamp, replica.generation)
         except (Moved, Refused):
             self.replica = None  # the guess was wrong, or it may be: what holds is for the turns to find
             return False
         return True
-
-    @contextmanager
-    def _announced(self, size: int | None, expect: Generation) -> Iterator[Announced | None]:
-        """Announce a put, if its size is told and that gains anything."""
-        destination = self.route.destination
-        if size is None or not isinstance(destination, Announcer):
-            yield None
-            return
-        with closing(destination.announce(self.name, size, expect=expect)) as announced:
-            yield announced
 
     def turn(self) -> bool:
         """Look once and act on it; True where nothing is left to do, or nothing that is this loop's."""
@@ -244,7 +226,7 @@ class _Loop:
             self.replica = self.route.destination.head(self.name)
             if self.lost and self.part is None:  # a hot key: the next state that is looked at may be gone as well
                 self.lost = False
-                if not self._try_at_once(self.replica):
+                if not self.try_at_once(self.replica):
                     return False
         self.original = self.route.source.head(self.key)
         self.decision = self._decide(self.original, self.replica)
@@ -373,14 +355,11 @@ class _Loop:
         self.bytes += original.size
         return copied.replica
 
-    def _put(self, body: Reader, stamp: Stamp, expect: Generation, announced: Announced | None = None) -> Replica:
+    def _put(self, body: Reader, stamp: Stamp, expect: Generation) -> Replica:
         check = check_of(body.original)
         self.check = check.name if check else "none"
         stamp = mapping.recorded(mapping.with_check(stamp, self.check))
-        if announced:
-            replica = announced.put(body, stamp)
-        else:
-            replica = self.route.destination.put(self.name, body, stamp, expect=expect)
+        replica = self.route.destination.put(self.name, body, stamp, expect=expect)
         self.actions.append(Action.PUT)
         self.bytes += body.size
         return replica

@@ -119,7 +119,7 @@ class Replicator:
             go_on: False when time is running out: what has not begun then is `Unavailable`.
         """
         if len(work) == 1:
-            return [self._one(work[0], go_on, alone=True)]
+            return [self._one(work[0], go_on)]
         return list(self._threads.map(partial(self._one, go_on=go_on), work))
 
     def close(self) -> None:
@@ -130,7 +130,7 @@ class Replicator:
         """Whether the bucket is a source by any rule."""
         return bucket in self._rules
 
-    def _one(self, work: Work, go_on: Callable[[], bool], *, alone: bool = False) -> Result:
+    def _one(self, work: Work, go_on: Callable[[], bool]) -> Result:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         with _collected(errors):
@@ -140,7 +140,6 @@ class Replicator:
                         self._route(rules, work),
                         work.key,
                         guess_absent=work.guess_absent and name not in self._present,
-                        announced=work.size if alone else None,  # time counts then, and else processors
                         again=work.redelivered,
                         part=work.part,
                         go_on=go_on,

@@ -8,14 +8,12 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import google_crc32c
 
-from handler.adapters.gcs_announced import AnnouncedPut
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import of_response, translated
 from handler.adapters.gcs_resources import (
@@ -32,7 +30,6 @@ from handler.adapters.gcs_resources import (
 from handler.adapters.gcs_rewrite import Rewrite
 from handler.adapters.gcs_session import ResumableSession
 from handler.adapters.http import Answer
-from handler.adapters.retry import Attempts
 from handler.errors import Corrupt, Moved, NotFound
 from handler.model import ABSENT, SMALL, Generation, Headers, Replica, Stamp
 from handler.ports import Reader
@@ -87,19 +84,6 @@ class GcsDestination:
         Raises:
             Refused: GCS has no room for such a name, size or metadata (design section 4), besides what it denies.
         """
-        return self._put(key, expect, body, stamp)
-
-    def announce(self, key: str, size: int, *, expect: Generation) -> AnnouncedPut:
-        """Send the head of the POST that a put of `size` bytes will be; see `Announcer`."""
-        announced = AnnouncedPut(partial(self._put, key, expect), size)
-        if size <= SMALL and not forbidden(key):
-            with suppress(Exception):  # what is wrong with it, the put itself will say
-                announced.tell(self._client, self._insert_at(expect), Attempts(self._time_left).silence())
-        return announced
-
-    def _put(
-        self, key: str, expect: Generation, body: Reader, stamp: Stamp, announced: AnnouncedPut | None = None
-    ) -> Replica:
         require_storable(key, body.size, stamp.recording(_NO_CRC32C))
         if body.size > SMALL:
             return self._put_in_chunks(key, body, stamp, expect)
@@ -109,12 +93,9 @@ class GcsDestination:
         # The checksums go along: GCS stores nothing that differs from what left S3.
         described = resource_of(stamp.recording(crc32c))
         resource = {"name": key, "crc32c": crc32c, **described, **({"md5Hash": md5} if md5 else {})}
-        answer = None
         with translated(what := f"write {key!r}"):
-            if announced and not stamp.kms_key:  # the announced request has no key
-                answer = announced.answer(resource, stamp.headers.content_type, data)
-            answer = answer or self._insert(what, resource, stamp, data, expect)
-            return self._verified(replica_of(_success(answer, what).json()), key, len(data), crc32c)
+            answer = self._insert(what, resource, stamp, data, expect)
+            return self._verified(replica_of(answer.json()), key, len(data), crc32c)
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
         """Replace the metadata by one PATCH; a change of storage class is a rewrite within GCS; see `Destination`."""

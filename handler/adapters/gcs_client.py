@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from handler.adapters.http import Answer, Begun, Pool
+from handler.adapters.http import Answer, Pool
 from handler.adapters.http_connection import Broken
 from handler.adapters.retry import SILENCE, Attempts, answered
 
@@ -125,11 +125,6 @@ class Client:
             token = self._authorization(refused=token)
             answer = self._send(method, url, body, {"User-Agent": _AGENT, **headers, **token}, timeout)
         return answer
-
-    def begin(self, method: str, path: str, size: int, content_type: str, timeout: float) -> Begun:
-        """Send the head of a request whose body of `size` bytes is yet to come. Raises: as `send` does."""
-        headers = {"User-Agent": _AGENT, "Content-Type": content_type, **self._authorization()}
-        return self._base.begin(method, path, headers, awaited=size, timeout=timeout)
 
     def renew(self) -> None:
         """Get a token, whether or not there is one; what goes wrong is google-auth's exception."""

@@ -66,9 +66,7 @@ def boundary() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def multipart(
-    resource: Mapping[str, Any], content_type: str | None, data: bytes, mark: str, *, lead: int = 0
-) -> tuple[bytes, str]:
+def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes, mark: str) -> tuple[bytes, str]:
     """Return the body of an upload that is one POST, and the body's own type.
 
     https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". The media's type must be the
@@ -79,12 +77,10 @@ def multipart(
         content_type: the media's.
         data: the media.
         mark: as `boundary` makes it.
-        lead: bytes that all before the media is to have; where it has less, spaces follow the resource.
     """
     head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(resource)
     media = f"\r\n--{mark}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n".encode()
-    spaces = b" " * (lead - len(head) - len(media))
-    body = b"".join((head, spaces, media, data, f"\r\n--{mark}--\r\n".encode()))
+    body = b"".join((head, media, data, f"\r\n--{mark}--\r\n".encode()))
     return body, f"multipart/related; boundary={mark}"
 
 

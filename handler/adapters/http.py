@@ -265,29 +265,20 @@ class Pool:
         """
         return self.begin(method, target, headers, body, timeout=timeout).answer()
 
-    def begin(  # noqa: PLR0913 - all but one by keyword, as HTTP has so many
+    def begin(
         self,
         method: str,
         target: str,
         headers: Mapping[str, str],
         body: bytes | None = None,
         *,
-        awaited: int | None = None,
         timeout: float,
     ) -> Begun:
         """Send a request, and return at once: there is time for something else before the answer is waited for.
 
-        Args:
-            method: as `request` has it, as all others.
-            target: the same.
-            headers: the same.
-            body: the same.
-            awaited: bytes of a body that is not there yet. The head alone is sent, so that the server is ready then.
-            timeout: seconds of silence.
-
-        Raises: as `request` does.
+        The arguments are those of `request`, and so is what it raises.
         """
-        size = awaited if body is None else len(body)
+        size = None if body is None else len(body)
         return Begun(self, method, _head(method, target, self.host, headers, size), body, timeout)
 
     def close(self) -> None:
@@ -345,32 +336,20 @@ class Pool:
 
 
 class Begun:
-    """A request that has left, or its head alone; its answer is yet to be read. See `Pool.begin`."""
+    """A request that has left; its answer is yet to be read. See `Pool.begin`."""
 
     def __init__(self, pool: Pool, method: str, head: bytes, body: bytes | None, timeout: float) -> None:
         self._pool, self._method, self._head, self._body, self._timeout = pool, method, head, body, timeout
         self._send()
 
-    def answer(self, body: bytes | None = None) -> Answer:
-        """Return the answer once its head has come; to be asked for once.
-
-        Args:
-            body: what was awaited, if it was.
-
-        Raises: as `Pool.request` does.
-        """
+    def answer(self) -> Answer:
+        """Return the answer once its head has come; to be asked for once. Raises: as `Pool.request` does."""
         while True:
             try:
-                if body is not None:
-                    self._connection.send(body, None)
                 return Answer(self._connection, self._pool.release, bare=self._method == "HEAD")
             except BaseException as error:  # noqa: BLE001 - all is raised again, but what sending it anew may mend
                 self._give_up(error)
             self._send()
-
-    def close(self) -> None:
-        """Ask for no answer: what has left is half a request, or its answer is of no use any more."""
-        self._connection.close()
 
     def _send(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -73,14 +73,6 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
         litter=lambda: {str(left) for left in (root / STATE / "tmp").glob("*")},
         opener=partial(FolderDestination, root),
     )
-
-
-class Announcing(GcsDestination):
-    """Announces everything that it puts."""
-
-    def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
-        with closing(self.announce(key, body.size, expect=expect)) as announced:
-            return announced.put(body, stamp)
 
 
 @contextmanager
@@ -185,7 +177,6 @@ RIGS: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractContextManage
     "memory": _memory,
     "folder": _folder,
     "gcs-shim": _shim,
-    "gcs-shim-announced": partial(_shim, kind=Announcing),
     "gcs-url": _server,
     "gcs-bucket": _live,
 }

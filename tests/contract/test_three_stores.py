@@ -47,7 +47,6 @@ from handler.errors import NotFound, Refused, ReplicationError
 from handler.model import ABSENT, KIB, Generation, Headers, Replica, Stamp
 from handler.ports import Composer, Destination
 from local_emulator.gcs import GcsServer
-from tests.contract.rigs import Announcing
 from tests.fakes import MemoryDestination, crc32c, md5, reader
 
 QUANTUM = 256 * KIB
@@ -424,7 +423,7 @@ def _view(replica: Replica) -> object:
 
 BUCKETS: dict[str, tuple[type[GcsDestination], Mapping[str, Any]]] = {
     "plain": (GcsDestination, {}),
-    "versioned": (Announcing, {"versioning": {"enabled": True}}),
+    "versioned": (GcsDestination, {"versioning": {"enabled": True}}),
     "soft delete": (GcsDestination, {"softDeletePolicy": {"retentionDurationSeconds": "604800"}}),
 }
 

@@ -16,7 +16,6 @@ from handler.adapters.gcs import GcsDestination
 from handler.errors import Corrupt, Moved, Unavailable
 from handler.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
 from handler.reconcile import Route, reconcile
-from tests.contract.rigs import Announcing
 from tests.fakes import BadReader, MemorySource, breaks, crc32c, ends_early, md5, reader
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import LOST, Trouble, Wire, every, sends
@@ -28,13 +27,6 @@ STAMP = Stamp(
     metadata={"origin": "a test", "größe": "groß"},
     custom_time=datetime(2026, 5, 4, 3, 2, 1, 123456, tzinfo=UTC),
 )
-
-
-@pytest.fixture(params=[GcsDestination, Announcing], ids=["at once", "announced"])
-def gcs_kind(request: pytest.FixtureRequest) -> type[GcsDestination]:
-    """Both ways to put."""
-    kind: type[GcsDestination] = request.param
-    return kind
 
 
 def posted(wire: Wire) -> tuple[dict[str, Any], bytes]:

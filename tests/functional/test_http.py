@@ -1382,43 +1382,11 @@ def test_no_text_holds_a_secret() -> None:
 # --- a request in two steps
 
 
-def test_a_head_leaves_before_its_body() -> None:
-    def serve(server: Server, wire: socket.socket) -> None:
-        while head := wire.recv(65536):
-            heads.append(head)
-            told.set()
-            body = b""
-            while len(body) < announced(head):
-                body += wire.recv(65536)
-            server.requests.append(body)
-            wire.sendall(OK)
-
-    heads, told = list[bytes](), threading.Event()
-    with served(serve) as serving, pool_to(serving.port) as pool:
-        for body in (b"data", b"", b"x" * 200000):
-            told.clear()
-            begun = pool.begin("POST", "/", {}, awaited=len(body), timeout=LONG)
-            assert told.wait(LONG)
-            assert heads[-1].endswith(b"Content-Length: %d\r\n\r\n" % len(body))
-            assert begun.answer(body).data == b"ok"
-        assert serving.requests == [b"data", b"", b"x" * 200000]
-        assert serving.connections == 1
-        assert len(idle(pool)) == 1
-
-
-def test_other_requests_may_come_between_a_head_and_its_body(server: Scripted, pool: Pool) -> None:
+def test_other_requests_may_come_between_a_request_and_its_answer(server: Scripted, pool: Pool) -> None:
     begun = pool.begin("GET", "/", {}, timeout=LONG)
     assert ask(pool).data == b"ok"
     assert begun.answer().data == b"ok"
     assert {request.connection for request in server.requests} == {1, 2}
-
-
-def test_one_that_is_given_up_costs_its_connection(pool: Pool) -> None:
-    assert ask(pool).data == b"ok"
-    (kept,) = idle(pool)
-    pool.begin("POST", "/", {}, awaited=4, timeout=LONG).close()
-    assert idle(pool) == []
-    assert kept._socket.fileno() == -1
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -1445,22 +1413,11 @@ def test_a_write_that_meets_a_connection_which_has_ended_is_broken() -> None:
 
     with served(serve) as server, pool_to(server.port) as pool:
         assert ask(pool).data == b"ok"
-        begun = pool.begin("POST", "/", {}, awaited=4, timeout=LONG)
+        begun = pool.begin("POST", "/", {}, b"data", timeout=LONG)
         assert server.ended.acquire(timeout=LONG)
         with pytest.raises(Broken):
-            begun.answer(b"data")
+            begun.answer()
         assert idle(pool) == []
-
-
-def test_what_is_answered_before_the_body_was_sent_is_heard() -> None:
-    def serve(_server: Server, wire: socket.socket) -> None:
-        wire.recv(65536)
-        wire.sendall(answer("412 Precondition Failed", b"Connection: close\r\n"))
-
-    with served(serve) as server, pool_to(server.port) as pool:
-        begun = pool.begin("POST", "/", {}, awaited=4, timeout=LONG)
-        assert server.ended.acquire(timeout=LONG)
-        assert begun.answer(b"data").status == 412
 
 
 # --- silence

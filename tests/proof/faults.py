@@ -18,8 +18,8 @@ LOOP = (
     ),
     Mutant(
         "acknowledges the fast path without the last look",
-        "        loop.try_absent(announced)\n",
-        "        loop.try_absent(announced)\n"
+        "        loop.try_at_once(Replica())\n",
+        "        loop.try_at_once(Replica())\n"
         "        if loop.actions:\n"
         "            loop.decision = Decision(Action.NOTHING, '', route.rules[0])\n"
         "            return loop.outcome()\n",

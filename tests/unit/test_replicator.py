@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from handler.errors import Refused, Unavailable
-from handler.model import SMALL, Change, Generation, Replica, Rule, Stamp
-from handler.ports import Announced, Destination, Reader, Source
+from handler.model import SMALL, Change, Rule
+from handler.ports import Destination, Source
 from handler.reconcile import Action
 from handler.replicator import Replicator, Result, Work, coalesce
 from tests.fakes import Faults, MemoryDestination, MemorySource
@@ -25,28 +25,6 @@ def change(key: str = "k", event: str = "ObjectCreated:Put", size: int | None = 
 
 def work(key: str = "k", *changes: Change, redelivered: bool = False, bucket: str = "src") -> Work:
     return Work(bucket=bucket, key=key, changes=changes or (change(key, bucket=bucket),), redelivered=redelivered)
-
-
-@dataclass
-class _Announced:
-    put: Callable[[Reader, Stamp], Replica]
-    close: Callable[[], None]
-
-
-class AnnouncedDestination(MemoryDestination):
-    """Notes what it is told of; see `Announcer`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.announced: list[tuple[str, int]] = []
-        self.closed = 0
-
-    def announce(self, key: str, size: int, *, expect: Generation) -> Announced:
-        self.announced.append((key, size))
-        return _Announced(lambda body, stamp: self.put(key, body, stamp, expect=expect), self._close)
-
-    def _close(self) -> None:
-        self.closed += 1
 
 
 class World:
@@ -389,31 +367,6 @@ def test_coalesced_changes_keep_their_order() -> None:
 )
 def test_a_replica_is_guessed_absent_only_at_the_first_word_of_a_small_new_object(item: Work, *, guess: bool) -> None:
     assert item.guess_absent is guess
-
-
-@pytest.mark.parametrize(
-    ("works", "told"),
-    [
-        ([work()], ["k"]),
-        ([work("a"), work("b")], []),
-        ([work("k", change(event="ObjectTagging:Put"))], []),
-        ([work(redelivered=True)], []),
-    ],
-    ids=["alone", "two", "not new", "redelivered"],
-)
-def test_a_put_is_announced_where_one_new_object_came_alone(works: list[Work], told: list[str]) -> None:
-    """There is nothing else to do then while S3 looks the object up."""
-    destination, source = AnnouncedDestination(), MemorySource()
-    for item in works:
-        source.put(item.key, b"data")
-    rules = {RULE.source: [RULE]}
-    replicator = Replicator(
-        rules, source=lambda _name, _tags: source, destination=lambda _name: destination, concurrency=2
-    )
-    assert all(result.outcomes[0].equal for result in replicator.replicate(works))
-    assert [key for key, _ in destination.announced] == told
-    assert all(size == 4 for _, size in destination.announced)
-    assert destination.closed == len(told)
 
 
 def test_a_piece_of_work_is_as_large_as_its_last_event_says() -> None:
