@@ -19,9 +19,8 @@ from handler.errors import Malformed
 from handler.model import KEY_BYTES, Change, Part, S3Part, Span
 
 _UNCHANGING = (
-    *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "ObjectRetention:", "Replication:"),
+    *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "Replication:"),
     *("Object ACL Updated", "Object Access Tier Changed", "Object Annotation", "Object Restore Initiated"),
-    "Object Retention Updated",
 )
 _DEPTH = 4
 """Envelopes within envelopes: S3 in SNS in SQS is three."""

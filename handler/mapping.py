@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from handler.errors import Refused
-from handler.model import LONG_REWRITE, TIB, Headers, Original, Replica, Rule, Stamp
+from handler.model import LONG_REWRITE, TIB, Headers, Lock, Original, Replica, Rule, Stamp
 
 PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
@@ -60,6 +60,7 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
         storage_class=storage_class,
         kms_key=rule.kms_key,
         contexts=contexts,
+        lock=original.lock if rule.locks else None,
     )
 
 
@@ -150,6 +151,7 @@ def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
     return (
         wanted.kms_key in {None, actual.kms_key}
         and wanted.contexts in (None, actual.contexts or {})
+        and (wanted.lock is None or wanted.lock.is_met_by(actual.lock or Lock()))
         and _comparable(actual.headers) == _comparable(wanted.headers)
         and _compared(actual.metadata) == _compared(wanted.metadata)
         and not is_earlier(actual, wanted)

@@ -56,6 +56,26 @@ class Headers(NamedTuple):
     cache_control: str | None = None
 
 
+class Lock(NamedTuple):
+    """What keeps an object from being deleted, in GCS's words, as far as it is still in force."""
+
+    mode: str = ""
+    """ "Unlocked" (S3: GOVERNANCE) or "Locked" (COMPLIANCE), which nobody can shorten; "" for no retention."""
+    until: datetime | None = None
+    hold: bool = False
+    """A legal hold in S3, a temporary hold in GCS."""
+
+    def is_met_by(self, actual: Lock) -> bool:
+        """Return True if a copy is locked so, or Locked for longer, which nothing can undo."""
+        if self.hold != actual.hold:
+            return False
+        if (self.mode, self.until) == (actual.mode, actual.until):
+            return True
+        return (
+            actual.mode == "Locked" and actual.until is not None and (self.until is None or self.until <= actual.until)
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
     """One state of an object at the source: everything S3 says of it beside its bytes."""
@@ -72,6 +92,8 @@ class Original:
     user_metadata: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     storage_class: str = "STANDARD"
+    lock: Lock = Lock()
+    """Its Object Lock, where the caller may see it."""
     archived: bool = False
     """The bytes cannot be read until a restore."""
     checksums: Mapping[str, str] = field(default_factory=dict)
@@ -109,6 +131,8 @@ class Stamp:
     """The Cloud KMS key that encrypts the bytes at GCS; None: whatever the bucket's default is."""
     contexts: Mapping[str, str] | None = None
     """GCS object contexts, without Google's own; None: those that are there stay."""
+    lock: Lock | None = None
+    """Retention and hold; None: those that are there stay."""
     crc32c_name: str = ""
     """Name of a custom metadata entry in which a write records the CRC32C of the bytes, if the destination knows it
     before it writes the metadata. Empty: nothing is recorded."""
@@ -173,6 +197,8 @@ class Rule:
     replicate_tags: bool = False
     tags_as_contexts: bool = False
     """Whether tags become object contexts of the copy, those that can, rather than custom metadata."""
+    locks: bool = False
+    """Whether Object Lock's retention and legal hold become the copy's."""
     kms_key: str | None = None
     """The Cloud KMS key for copies; None: the bucket's default."""
 

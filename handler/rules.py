@@ -15,7 +15,8 @@ from handler.model import Rule
 
 _FIELDS = {"ID", "Priority", "Status", "Filter", "Prefix", "DeleteMarkerReplication", "Destination", "Source"}
 _SOURCE_FIELDS = {"Bucket", "Account"}
-_DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags", "EncryptionConfiguration"}
+_DESTINATION_FIELDS = {"Bucket", "StorageClass", "ReplaceKeyPrefixWith", "Tags"}
+_DESTINATION_FIELDS |= {"EncryptionConfiguration", "ObjectLock"}
 _NO_PART: Mapping[str, Any] = {}
 """Stands for a part of a rule that is not there."""
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -74,6 +75,8 @@ class _RuleReader:
         self._unknown(destination, "Destination.", _DESTINATION_FIELDS)
         tagging = self._part(destination, "Tags")
         self._unknown(tagging, "Destination.Tags.", {"Status", "As"})
+        locking = self._part(destination, "ObjectLock")
+        self._unknown(locking, "Destination.ObjectLock.", {"Status"})
         prefix, tags = self._filter(rule)
         location, destination_prefix = self._location(destination)
         read = Rule(
@@ -91,6 +94,7 @@ class _RuleReader:
             storage_classes=self._storage_classes(destination),
             replicate_tags=self._enabled(tagging, "Status", "Destination.Tags.", default=False),
             tags_as_contexts=self._as_contexts(tagging),
+            locks=self._enabled(locking, "Status", "Destination.ObjectLock.", default=False),
             kms_key=self._kms_key(destination),
         )
         return _named(read) if len(self._faults) == before else None

@@ -301,6 +301,7 @@ class MemoryDestination:
                 stamp,
                 storage_class=stamp.storage_class or was.stamp.storage_class,
                 kms_key=stamp.kms_key or was.stamp.kms_key,
+                lock=was.stamp.lock if stamp.lock is None else stamp.lock,
                 contexts=was.stamp.contexts if stamp.contexts is None else stamp.contexts,
             )
             replica = replace(was, generation=generation, stamp=kept)

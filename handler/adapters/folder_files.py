@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import google_crc32c
 
-from handler.model import MIB, Generation, Headers, Replica, Stamp
+from handler.model import MIB, Generation, Headers, Lock, Replica, Stamp
 from handler.ports import Reader
 from handler.transfer import pieces
 
@@ -56,8 +56,20 @@ def entry_of(replica: Replica) -> dict[str, Any]:
         "custom_time": stamp.custom_time.isoformat() if stamp.custom_time else None,
         "storage_class": stamp.storage_class,
         "kms_key": stamp.kms_key,
+        "lock": stamp.lock and [stamp.lock.mode, _text(stamp.lock.until), stamp.lock.hold],
         "contexts": None if stamp.contexts is None else dict(stamp.contexts),
     }
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _lock(entry: list[Any] | None) -> Lock | None:
+    if entry is None:
+        return None
+    mode, until, hold = entry
+    return Lock(mode, datetime.fromisoformat(until) if until else None, hold)
 
 
 def replica_of(entry: dict[str, Any]) -> Replica:
@@ -72,7 +84,8 @@ def replica_of(entry: dict[str, Any]) -> Replica:
             metadata=entry["metadata"],
             custom_time=datetime.fromisoformat(entry["custom_time"]) if entry["custom_time"] else None,
             storage_class=entry["storage_class"],
-            kms_key=entry.get("kms_key"),  # records of earlier releases have neither
+            kms_key=entry.get("kms_key"),  # records of earlier releases have none of these
             contexts=entry.get("contexts"),
+            lock=_lock(entry.get("lock")),
         ),
     )

@@ -114,6 +114,11 @@ class GcsDestination:
             resource.pop("storageClass", None)
             if old.contexts and stamp.contexts is not None:
                 resource["contexts"]["custom"] |= {name: None for name in old.contexts if name not in stamp.contexts}
+            if stamp.lock is not None:
+                resource["retention"] = resource.get("retention")
+                if old.lock and stamp.lock._replace(hold=old.lock.hold).is_met_by(old.lock):
+                    del resource["retention"]  # it stays: nothing can shorten one that is locked
+                at += "&overrideUnlockedRetention=true"
             return replica_of(self._call(what, "PATCH", at, resource))
 
     def delete(self, key: str, *, expect: Generation) -> None:

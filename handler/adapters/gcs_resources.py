@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from handler.errors import Refused
-from handler.model import KIB, TIB, Generation, Headers, Replica, Stamp
+from handler.model import KIB, TIB, Generation, Headers, Lock, Replica, Stamp
 
 HEADERS = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl")
 """What `Headers` has, in its order."""
 LISTED = ",".join(
     (
-        "name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName,contexts",
+        "name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName,contexts,temporaryHold,retention",
         *HEADERS,
     )
 )
@@ -91,13 +91,30 @@ def resource_of(stamp: Stamp) -> dict[str, Any]:
     }
     resource["metadata"] = dict(stamp.metadata)
     if stamp.custom_time:
-        at = stamp.custom_time.astimezone(UTC).replace(tzinfo=None)
-        resource["customTime"] = at.isoformat(timespec="microseconds") + "Z"
+        resource["customTime"] = _text(stamp.custom_time)
     if stamp.storage_class:
         resource["storageClass"] = stamp.storage_class
     if stamp.contexts is not None:
         resource["contexts"] = {"custom": {name: {"value": value} for name, value in stamp.contexts.items()}}
+    if stamp.lock is not None:
+        resource["temporaryHold"] = stamp.lock.hold
+        if stamp.lock.until:
+            resource["retention"] = {"mode": stamp.lock.mode, "retainUntilTime": _text(stamp.lock.until)}
     return resource
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _lock_of(resource: Mapping[str, Any]) -> Lock | None:
+    """Return what protects an object, a retention only until it is over; None for nothing."""
+    retention = resource.get("retention", {})
+    until = datetime.fromisoformat(retention["retainUntilTime"]) if retention else None
+    is_retained = until is not None and until > datetime.now(UTC)
+    lock = Lock(hold=resource.get("temporaryHold", False))
+    lock = lock._replace(mode=retention["mode"], until=until) if is_retained else lock
+    return lock if lock != Lock() else None
 
 
 def replica_of(resource: Mapping[str, Any]) -> Replica:
@@ -122,6 +139,7 @@ def replica_of(resource: Mapping[str, Any]) -> Replica:
             custom_time=datetime.fromisoformat(custom_time) if custom_time else None,
             storage_class=resource.get("storageClass"),
             contexts={name: value["value"] for name, value in contexts if not name.startswith("google:")} or None,
+            lock=_lock_of(resource),
             kms_key=resource.get("kmsKeyName", "").partition("/cryptoKeyVersions/")[0] or None,
         ),
     )

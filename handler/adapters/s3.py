@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from datetime import UTC, datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from functools import partial
@@ -20,7 +21,7 @@ from handler.adapters.retry import Attempts
 from handler.adapters.s3_client import S3Requests
 from handler.adapters.s3_parts import UploadParts, version
 from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import MIB, Headers, Original, Span
+from handler.model import MIB, Headers, Lock, Original, Span
 from handler.transfer import CheckedReader
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SHORT, STEP = 60.0, MIB
 LOOKS = 3
 """Times that a look is begun anew as the object changed between its requests."""
 
+_LOCK_MODES = {"GOVERNANCE": "Unlocked", "COMPLIANCE": "Locked"}
 _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 _ALGORITHMS = tuple(
     (f"Checksum{name}", name) for name in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
@@ -220,6 +222,7 @@ class S3Source:
             user_metadata={name: _decoded(_text(value)) for name, value in answer.get("Metadata", {}).items()},
             tags=self._tags(key, version_id) if self._with_tags and answer.get("TagCount", 1) else {},
             storage_class=storage_class,
+            lock=_lock(answer),
             archived=archived and 'ongoing-request="false"' not in answer.get("Restore", ""),
             checksums=_checksums(etag, answer),
             composites=_composites(etag, answer),
@@ -395,6 +398,19 @@ def _require_metadata(key: str, answer: Mapping[str, Any]) -> None:
             "object onto itself with metadata that are",
             code="SrcMetadataMissing",
         )
+
+
+def _lock(answer: Mapping[str, Any]) -> Lock:
+    """Return what S3 says of Object Lock, without a retention that is over: GCS takes no time in the past.
+
+    S3 says it to those who have s3:GetObjectRetention and s3:GetObjectLegalHold.
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+    """
+    hold = answer.get("ObjectLockLegalHoldStatus") == "ON"
+    mode, until = _LOCK_MODES.get(answer.get("ObjectLockMode", "")), answer.get("ObjectLockRetainUntilDate")
+    if not mode or until is None or until <= datetime.now(UTC):
+        return Lock(hold=hold)
+    return Lock(mode, until, hold)
 
 
 def _header(answer: Mapping[str, Any], field: str) -> str | None:

@@ -41,11 +41,39 @@ copied in parts (from 1 GiB on, or for lack of time) without a check: an object 
 only, and an S3 part that is too long for one invocation, unless its checksum is a CRC
 (`tests/unit/test_parts_verified.py`).
 """
+LOCKS = """
+## Object Lock
+
+By a rule with `Destination.ObjectLock` enabled (`tests/functional/test_object_lock.py`); otherwise locks are left out.
+
+| in S3 | in GCS |
+| --- | --- |
+| retention in GOVERNANCE mode | object retention, `Unlocked`, until the same time |
+| retention in COMPLIANCE mode | object retention, `Locked`. **Nobody can shorten or remove it, not even Google** |
+| a retention that is over | none |
+| legal hold | temporary hold |
+
+- The destination bucket must have object retention enabled when it is made (`gcloud storage buckets create
+  --enable-per-object-retention`). Otherwise objects with a retention are refused (`DstRequestInvalid`).
+- The function needs `storage.objects.setRetention` and `storage.objects.overrideUnlockedRetention` on the bucket, and
+  `s3:GetObjectRetention` and `s3:GetObjectLegalHold` at the source, which the template grants. Without these S3 does not
+  say that an object is locked.
+- S3 sends no event for a legal hold. For a retention there is `s3:ObjectRetention:Put`, to which the stack does not
+  subscribe, as moto does not know it and nothing could be tried. By EventBridge the stack listens to
+  `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend --thorough`.
+- In S3 a lock protects a version, and a new version may come over it. GCS refuses to replace or delete a protected copy:
+  such an event is parked as `DstObjectHeld` or `DstObjectRetained`. Redrive it once the protection is over.
+- A `Locked` retention of the copy that ends later than the original's counts as equal.
+
+## Annotations
+
+S3's object annotations (up to 1,000 payloads of up to 1 MiB each) are left out, and their events are ignored.
+"""
 
 
 def text() -> str:
     """The whole document."""
-    return "\n".join([HEAD, *_objects(), PROVENANCE, *_events(), *_refusals()]).rstrip() + "\n"
+    return "\n".join([HEAD, *_objects(), PROVENANCE, LOCKS, *_events(), *_refusals()]).rstrip() + "\n"
 
 
 def _objects() -> Iterable[str]:

@@ -168,6 +168,8 @@ def test_everything_can_be_said() -> None:
         ({"Destination": {"Bucket": "file:///var/my%20copies"}}, "destination", "file:///var/my copies"),
         ({"Destination": {"Bucket": "gs://b", "ReplaceKeyPrefixWith": ""}}, "replace_prefix", ""),
         (encrypted({"ReplicaKmsKeyID": KEY}), "kms_key", KEY),
+        ({"Destination": {"Bucket": "gs://b", "ObjectLock": {"Status": "Enabled"}}}, "locks", True),
+        ({"Destination": {"Bucket": "gs://b"}}, "locks", False),
         (
             {"Destination": {"Bucket": "gs://b", "Tags": {"Status": "Enabled", "As": "Contexts"}}},
             "tags_as_contexts",
@@ -226,6 +228,11 @@ def test_a_field_says(change: dict[str, Any], field: str, value: object) -> None
         ),
         ({"Destination": {"Bucket": "gs://b", "Tags": {"As": ["Contexts"]}}}, "Destination.Tags.As must be"),
         ({"Destination": {"Bucket": "gs://b", "Tags": {"Prefix": "x"}}}, "Destination.Tags.Prefix is not a field"),
+        ({"Destination": {"Bucket": "gs://b", "ObjectLock": {"Status": "on"}}}, "Destination.ObjectLock.Status"),
+        (
+            {"Destination": {"Bucket": "gs://b", "ObjectLock": {"Mode": "x"}}},
+            "Destination.ObjectLock.Mode is not a field",
+        ),
         (encrypted({}), "Destination.EncryptionConfiguration.ReplicaKmsKeyID"),
         (encrypted({"ReplicaKmsKeyID": 7}), "Destination.EncryptionConfiguration.ReplicaKmsKeyID must be text"),
         (encrypted({"ReplicaKmsKeyID": "arn:aws:kms:k"}), "ReplicaKmsKeyID must be a Cloud KMS key, projects/"),

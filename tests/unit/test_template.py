@@ -497,6 +497,7 @@ def test_event_bridge_tells_of_every_event_that_is_replicated() -> None:
         "Object Tags Added",
         "Object Tags Deleted",
         "Object Restore Completed",
+        "Object Retention Updated",
         "Object Storage Class Changed",
     ]
 
