@@ -56,8 +56,8 @@ By a rule with `Destination.ObjectLock` enabled (`tests/functional/test_object_l
 - The destination bucket must have object retention enabled when it is made (`gcloud storage buckets create
   --enable-per-object-retention`). Otherwise objects with a retention are refused (`DstRequestInvalid`).
 - The function needs `storage.objects.setRetention` and `storage.objects.overrideUnlockedRetention` on the bucket, and
-  `s3:GetObjectRetention` and `s3:GetObjectLegalHold` at the source, which the template grants. Without these S3 does not
-  say that an object is locked.
+  `s3:GetObjectRetention` and `s3:GetObjectLegalHold` at the source, which the template grants. Without these S3 does
+  not say that an object is locked.
 - S3 sends no event for a legal hold. For a retention there is `s3:ObjectRetention:Put`, to which the stack does not
   subscribe, as moto does not know it and nothing could be tried. By EventBridge the stack listens to
   `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend --thorough`.

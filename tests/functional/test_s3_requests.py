@@ -92,7 +92,7 @@ def test_every_header_has_boto3s_name_and_type() -> None:
         if kind != "timestamp":
             assert kinds[kind] is typed, name
         else:
-            assert name in {"LastModified", "ExpiresString"}
+            assert name in {"LastModified", "ExpiresString", "ObjectLockRetainUntilDate"}
 
 
 HEADERS = [
