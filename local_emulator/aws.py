@@ -44,6 +44,14 @@ class Aws:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _start(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request otherwise
         self._stack.enter_context(moto_fixes.applied())
         self._server.start()
@@ -57,7 +65,6 @@ class Aws:
         self._create_queues()
         for bucket in self._settings.source_buckets:
             self._create_bucket(bucket)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

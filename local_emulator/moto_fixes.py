@@ -34,9 +34,31 @@ class _Event(NamedTuple):
     send: Callable[[], None]
 
 
+_blocks: list[None] = []
+"""One entry for each `with` block that lasts."""
+_blocks_lock = threading.Lock()
+
+
 @contextmanager
 def applied() -> Iterator[None]:
-    """Mend moto in this process while the `with` block lasts."""
+    """Mend moto in this process while the `with` block lasts, once however many such blocks there are."""
+    with _blocks_lock:
+        _blocks.append(None)
+        if len(_blocks) == 1:
+            _apply()
+    try:
+        yield
+    finally:
+        with _blocks_lock:
+            _blocks.pop()
+            if not _blocks:
+                _restore()
+
+
+_originals: list[tuple[Any, str, Any]] = []
+
+
+def _apply() -> None:
     fixes: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (Queue, "delete_message", _serialized),
         (S3Backend, "_set_delete_marker", _announced),
@@ -47,14 +69,15 @@ def applied() -> Iterator[None]:
         (sqs.models, "unix_time_millis", _by_one_call),
         (SQSBackend, "is_message_valid_based_on_retention_period", _by_its_own_age),
     ]
-    originals = [(owner, name, getattr(owner, name)) for owner, name, _ in fixes]
     for owner, name, wrap in fixes:
+        _originals.append((owner, name, getattr(owner, name)))
         setattr(owner, name, wrap(getattr(owner, name)))
-    try:
-        yield
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
+
+
+def _restore() -> None:
+    while _originals:
+        owner, name, original = _originals.pop()
+        setattr(owner, name, original)
 
 
 def _listed_once(list_modules: Callable[[], Iterable[str]]) -> Callable[[], Iterable[str]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from boto3.s3.transfer import TransferConfig
+from moto.s3.models import S3Backend
 
+from local_emulator import moto_fixes
 from local_emulator.aws import Aws
 from tests.e2e.test_poller import aws_of
 
@@ -43,6 +45,21 @@ def test_each_change_sends_the_events_that_s3_sends(tmp_path: Path) -> None:
         assert names_of(aws) == ["ObjectRemoved:Delete"] * 2
         aws.s3.delete_object(Bucket="dummy", Key="c")
         assert names_of(aws) == ["ObjectRemoved:Delete"]
+
+
+def test_each_change_sends_its_events_once_while_another_emulator_lasts(tmp_path: Path) -> None:
+    """Each mends moto, which is one in a process; whichever ends first, the other still has it mended once."""
+    first, second = moto_fixes.applied(), moto_fixes.applied()
+    first.__enter__()
+    with aws_of(tmp_path, versioned=True) as aws:
+        second.__enter__()
+        first.__exit__(None, None, None)
+        aws.wire()
+        aws.s3.put_object(Bucket="dummy", Key="a", Body=b"1")
+        aws.s3.delete_object(Bucket="dummy", Key="a")
+        assert names_of(aws) == ["ObjectCreated:Put", "ObjectRemoved:DeleteMarkerCreated"]
+    second.__exit__(None, None, None)
+    assert S3Backend._set_delete_marker.__module__ == "moto.s3.models", "moto is as it was"
 
 
 def test_a_delete_marker_has_its_event(tmp_path: Path) -> None:

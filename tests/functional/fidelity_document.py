@@ -61,8 +61,8 @@ By a rule with `Destination.ObjectLock` enabled (`tests/functional/test_object_l
 - S3 sends no event for a legal hold. For a retention there is `s3:ObjectRetention:Put`, to which the stack does not
   subscribe, as moto does not know it and nothing could be tried. By EventBridge the stack listens to
   `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend --thorough`.
-- In S3 a lock protects a version, and a new version may come over it. GCS refuses to replace or delete a protected copy:
-  such an event is parked as `DstObjectHeld` or `DstObjectRetained`. Redrive it once the protection is over.
+- In S3 a lock protects a version, and a new version may come over it. GCS refuses to replace or delete a protected
+  copy: such an event is parked as `DstObjectHeld` or `DstObjectRetained`. Redrive it once the protection is over.
 - A `Locked` retention of the copy that ends later than the original's counts as equal.
 
 ## Annotations
