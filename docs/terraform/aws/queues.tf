@@ -133,5 +133,5 @@ resource "aws_sqs_queue_policy" "inner" {
     held_deletes       = aws_sqs_queue.held_deletes
   }
   queue_url = each.value.url
-  policy    = jsonencode({ Version = "2012-10-17", Statement = [merge(local.tls_only, { Resource = each.value.arn })] })
+  policy    = jsonencode({ Version = "2012-10-17", Statement = [merge(local.tls_only, { Resource = "*" })] }) # it speaks of that queue only
 }

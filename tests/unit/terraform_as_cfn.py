@@ -1,0 +1,262 @@
+"""Puts docs/terraform/aws and template.yaml into one form, to be compared: resource, path of a property, value.
+
+The names are the template's. What SAM makes of a function's Events, alias and EventInvokeConfig is under the function.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_plus
+
+from tests.unit import cfn
+from tests.unit.cfn import Stack
+
+Form = dict[str, dict[str, str]]
+
+ADDRESSES: dict[str, tuple[str, str]] = {
+    "aws_cloudwatch_event_rule.canary[dummy]": ("CanaryFunction", "Events.Run."),
+    "aws_cloudwatch_event_rule.check[dummy]": ("CheckFunction", "Events.Hourly."),
+    "aws_cloudwatch_event_rule.source[dummy]": ("EventRule", ""),
+    "aws_cloudwatch_event_target.canary[dummy]": ("CanaryFunction", "Events.Run.Target."),
+    "aws_cloudwatch_event_target.check[dummy]": ("CheckFunction", "Events.Hourly.Target."),
+    "aws_cloudwatch_event_target.source[dummy]": ("EventRule", "Target."),
+    "aws_cloudwatch_log_group.replicator": ("ReplicatorLogs", ""),
+    "aws_cloudwatch_query_definition.query[cost by bytes]": ("CostQuery", ""),
+    "aws_cloudwatch_query_definition.query[failures by code and key]": ("FailuresQuery", ""),
+    "aws_cloudwatch_query_definition.query[one key]": ("KeyQuery", ""),
+    "aws_cloudwatch_query_definition.query[slowest copies]": ("SlowestQuery", ""),
+    "aws_iam_role.backfill[0]": ("BackfillRole", ""),
+    "aws_iam_role.canary[dummy]": ("CanaryRole", ""),
+    "aws_iam_role.replicator": ("ReplicatorRole", ""),
+    "aws_iam_role_policy.backfill[0]": ("BackfillRole", "Policy."),
+    "aws_iam_role_policy.canary[dummy]": ("CanaryRole", "Policy."),
+    "aws_iam_role_policy.check": ("CheckPolicy", "Policy."),
+    "aws_iam_role_policy.replicate": ("ReplicatorRole", "Policy."),
+    "aws_lambda_alias.parts": ("PartsFunction", "Alias."),
+    "aws_lambda_alias.replicator": ("ReplicatorFunction", "Alias."),
+    "aws_lambda_event_source_mapping.deletes": ("ReplicatorFunction", "Events.Deletes."),
+    "aws_lambda_event_source_mapping.events": ("ReplicatorFunction", "Events.Queue."),
+    "aws_lambda_event_source_mapping.parts": ("PartsFunction", "Events.Queue."),
+    "aws_lambda_function.canary[dummy]": ("CanaryFunction", ""),
+    "aws_lambda_function.check[dummy]": ("CheckFunction", ""),
+    "aws_lambda_function.parts": ("PartsFunction", ""),
+    "aws_lambda_function.replicator": ("ReplicatorFunction", ""),
+    "aws_lambda_function_event_invoke_config.canary[dummy]": ("CanaryFunction", "EventInvokeConfig."),
+    "aws_lambda_function_event_invoke_config.check[dummy]": ("CheckFunction", "EventInvokeConfig."),
+    "aws_lambda_function_event_invoke_config.parts": ("PartsFunction", "EventInvokeConfig."),
+    "aws_lambda_function_event_invoke_config.replicator": ("ReplicatorFunction", "EventInvokeConfig."),
+    "aws_lambda_function_recursion_config.parts": ("PartsFunction", "Recursion."),
+    "aws_lambda_function_url.replicator[0]": ("ReplicatorFunctionUrl", ""),
+    "aws_lambda_permission.canary[dummy]": ("CanaryFunction", "Events.Run.Permission."),
+    "aws_lambda_permission.check[dummy]": ("CheckFunction", "Events.Hourly.Permission."),
+    "aws_s3_bucket_notification.source[dummy]": ("BucketNotification", ""),
+    "aws_sqs_queue.dead_letters": ("DeadLetterQueue", ""),
+    "aws_sqs_queue.deletes": ("DeletesQueue", ""),
+    "aws_sqs_queue.events": ("EventsQueue", ""),
+    "aws_sqs_queue.held_deletes": ("HeldDeletesQueue", ""),
+    "aws_sqs_queue.parts": ("PartsQueue", ""),
+    "aws_sqs_queue.parts_dead_letters": ("PartsDeadLetterQueue", ""),
+    "aws_sqs_queue_policy.dead_letters": ("DeadLetterQueuePolicy", ""),
+    "aws_sqs_queue_policy.events": ("EventsQueuePolicy", ""),
+    "aws_sqs_queue_policy.inner[deletes]": ("InnerQueuesPolicy", "DeletesQueue."),
+    "aws_sqs_queue_policy.inner[held_deletes]": ("InnerQueuesPolicy", "HeldDeletesQueue."),
+    "aws_sqs_queue_policy.inner[parts]": ("InnerQueuesPolicy", "PartsQueue."),
+    "aws_sqs_queue_policy.inner[parts_dead_letters]": ("InnerQueuesPolicy", "PartsDeadLetterQueue."),
+}
+"""The template's resource that each of the module's belongs to, and where in it. Alarms have the same names in both."""
+
+_MADE = {
+    "aws_cloudwatch_event_rule.canary[dummy]": "CanaryFunctionRun",
+    "aws_cloudwatch_event_rule.check[dummy]": "CheckFunctionHourly",
+    "aws_lambda_event_source_mapping.deletes": "ReplicatorFunctionDeletes",
+    "aws_lambda_event_source_mapping.events": "ReplicatorFunctionQueue",
+    "aws_lambda_event_source_mapping.parts": "PartsFunctionQueue",
+}
+"""What SAM calls what it makes of a function's Events."""
+_TOLD = [
+    ("aws_lambda_alias", "arn|name", ".Alias"),
+    ("aws_sqs_queue", "name", ".QueueName"),
+    ("aws_cloudwatch_log_group", r"arn:\*", ".Arn"),
+    ("aws_lambda_function", "qualified_arn", ".Version"),
+    ("aws_lambda_function", "version", ".version"),
+    (r"aws_\w+", "arn", ".Arn"),
+    (r"aws_\w+", "name|url|function_name|uuid", ""),
+]
+"""What an attribute of the module's is in the template, after its resource's name there."""
+_RENAMED: dict[str, list[tuple[str, str]]] = {
+    "aws_cloudwatch_event_rule": [("^ScheduleExpression", "Schedule")],
+    "aws_cloudwatch_event_target": [("^TargetId", "Id")],
+    "aws_cloudwatch_log_group": [("^Name", "LogGroupName")],
+    "aws_cloudwatch_metric_alarm": [
+        ("^OkActions", "OKActions"),
+        ("^MetricQuery", "Metrics"),
+        (r"\.Metric\.(Period|Stat)$", r".MetricStat.\1"),
+        (r"\.Metric\.", ".MetricStat.Metric."),
+    ],
+    "aws_iam_role": [("^Name", "RoleName"), ("^AssumeRolePolicy", "AssumeRolePolicyDocument")],
+    "aws_iam_role_policy": [(r"^Policy\b", "PolicyDocument"), ("^Name", "PolicyName"), ("^Role", "Roles")],
+    "aws_lambda_event_source_mapping": [("^EventSourceArn", "Queue"), ("^FunctionName", "Function")],
+    "aws_lambda_function": [(r"^TracingConfig\.Mode", "Tracing")],
+    "aws_lambda_function_event_invoke_config": [("^FunctionName", "Function")],
+    "aws_lambda_function_url": [("^AuthorizationType", "AuthType"), ("^Qualifier", "TargetFunctionArn")],
+    "aws_s3_bucket_notification": [
+        ("^Eventbridge", "Delivery"),
+        (r"^Queue\.Id", "ConfigurationId"),
+        (r"^Queue\.(Filter)?", ""),
+    ],
+    "aws_sqs_queue": [
+        ("^Name", "QueueName"),
+        ("^VisibilityTimeoutSeconds", "VisibilityTimeout"),
+        ("^MessageRetentionSeconds", "MessageRetentionPeriod"),
+        ("^ReceiveWait", "ReceiveMessageWait"),
+    ],
+    "aws_sqs_queue_policy": [(r"^Policy\b", "PolicyDocument"), ("^QueueUrl", "Queues")],
+}
+"""Paths that are others in the template, beside their spelling."""
+
+
+def of_module(resources: Mapping[str, Mapping[str, Any]]) -> Form:
+    """Return the module's resources, made for one source bucket named dummy."""
+    form: Form = {}
+    for address, body in resources.items():
+        kind = address.partition(".")[0]
+        name, place = _place(address)
+        for path, value in _flat(_canonical(_spelt(_told(body)))):
+            for pattern, replacement in _RENAMED.get(kind, []):
+                path = re.sub(pattern, replacement, path)  # noqa: PLW2901 - one after the other
+            form.setdefault(name, {})[place + path] = value
+    notification = form["BucketNotification"]
+    notification["Delivery"] = "EventBridge" if notification["Delivery"] == "true" else "Direct"
+    for side in {"Prefix", "Suffix"} & notification.keys():
+        notification[side] = unquote_plus(notification[side])
+    return form
+
+
+def of_template(stack: Stack) -> Form:
+    """Return the template's resources that are made."""
+    form: Form = {}
+    for name, resource in cfn.RESOURCES.items():
+        if "Condition" in resource and not stack.holds(resource["Condition"]):
+            continue
+        given = stack.resource(name)
+        match resource["Type"]:
+            case "AWS::Serverless::Function":
+                given = _function(name, stack.value(cfn.TEMPLATE["Globals"]["Function"]), given)
+            case "AWS::IAM::Role":
+                (policy,) = given.pop("Policies")
+                given = {**given, "Policy": {**policy, "Roles": name}}
+            case "AWS::IAM::Policy":
+                given = {"Policy": given}
+            case "AWS::Events::Rule":
+                (target,) = given.pop("Targets")
+                given = {**given, "Target": {**target, "Rule": name}}
+            case "AWS::SQS::QueuePolicy" if len(given["Queues"]) > 1:
+                given = {queue: {**given, "Queues": queue} for queue in given["Queues"]}
+        form[name] = dict(_flat(_canonical(given)))
+    return form
+
+
+def differences(module: Form, template: Form, exceptions: Mapping[str, str]) -> list[str]:
+    """Return what is not the same, except where a pattern for resource and path says so."""
+    excepted = re.compile("|".join(exceptions))
+    found = []
+    for name in sorted(module.keys() | template.keys()):
+        ours, theirs = module.get(name), template.get(name)
+        if excepted.fullmatch(name):
+            continue
+        if ours is None or theirs is None:
+            found.append(f"{name} is only in the {'template' if ours is None else 'module'}")
+            continue
+        for path in sorted(ours.keys() | theirs.keys()):
+            if ours.get(path) != theirs.get(path) and not excepted.fullmatch(f"{name}.{path}"):
+                found.append(f"{name}.{path}: {ours.get(path)} in the module, {theirs.get(path)} in the template")
+    return found
+
+
+def _place(address: str) -> tuple[str, str]:
+    if address.startswith("aws_cloudwatch_metric_alarm.alarm[replicator-"):
+        words = address.partition("[replicator-")[2].removesuffix("]").split("-")
+        return "".join(word.title() for word in words) + "Alarm", ""
+    return ADDRESSES[address]
+
+
+def _told(value: Any) -> Any:
+    """Say by the template's names what the module refers to."""
+    if isinstance(value, str):
+        for kind, attribute, told in _TOLD:
+            pattern = rf"({kind}\.\w+(?:\[[\w ]+\])?)\.(?:{attribute})(?!\w)"
+            value = re.sub(pattern, lambda found, told=told: (_MADE.get(found[1]) or ADDRESSES[found[1]][0]) + told, value)
+        return value
+    if isinstance(value, Mapping):
+        return {name: _told(each) for name, each in value.items()}
+    return [_told(each) for each in value] if isinstance(value, list) else value
+
+
+def _spelt(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Spell the names of attributes and blocks as the template does; what is a map has names of its own."""
+    return {
+        "".join(word.title() for word in name.split("_")): [_spelt(each) for each in value]
+        if isinstance(value, list) and value and isinstance(value[0], Mapping)
+        else value
+        for name, value in block.items()
+    }
+
+
+def _function(name: str, common: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a function with what SAM makes of it: https://github.com/aws/serverless-application-model."""
+    variables = {**common["Environment"]["Variables"], **given.get("Environment", {}).get("Variables", {})}
+    logging = {"LogFormat": "Text", **given["LoggingConfig"]}
+    made = {**common, **given, "Environment": {"Variables": variables}, "LoggingConfig": logging}
+    runs = f"{name}.Alias" if "AutoPublishAlias" in given else name
+    if runs != name:
+        made["Alias"] = {"Name": made.pop("AutoPublishAlias"), "FunctionName": name, "FunctionVersion": f"{name}.version"}
+    if "EventInvokeConfig" in given:
+        made["EventInvokeConfig"] = {**given["EventInvokeConfig"], "Function": name}
+        made["EventInvokeConfig"] |= {"Qualifier": runs} if runs != name else {}
+    if "RecursiveLoop" in given:
+        made["Recursion"] = {"RecursiveLoop": made.pop("RecursiveLoop"), "FunctionName": name}
+    made["Events"] = {}
+    for event, source in given.get("Events", {}).items():
+        made["Events"][event] = {**source["Properties"]}
+        if source["Type"] == "SQS":
+            made["Events"][event] |= {"Function": runs}
+        else:
+            rule = f"{name}{event}"
+            permission = {"Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com"}
+            permission |= {"FunctionName": name, "SourceArn": f"{rule}.Arn"}
+            made["Events"][event] |= {"Target": {"Arn": f"{name}.Arn", "Rule": rule}, "Permission": permission}
+    return made
+
+
+def _canonical(value: Any) -> Any:  # noqa: PLR0911 - a case for each shape
+    """Return documents read, a list of one as that one, and other lists in no order or by what names their items."""
+    match value:
+        case bool() | int() | float():
+            return json.dumps(value)
+        case str() if value[:1] in {"{", "["}:
+            try:
+                return _canonical(json.loads(value))
+            except ValueError:
+                return value
+        case Mapping():
+            return {name: _canonical(each) for name, each in value.items()}
+        case [{"Name": _, "Value": _}, *_]:
+            return {each["Name"]: _canonical(each["Value"]) for each in value}
+        case [item]:
+            return _canonical(item)
+        case [{"Sid": _} | {"Id": _}, *_]:
+            return {each.get("Sid") or each["Id"]: _canonical(each) for each in value}
+        case list():
+            return " ".join(sorted(map(str, map(_canonical, value))))
+    return str(value)
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _flat(each, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
