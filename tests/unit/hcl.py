@@ -104,7 +104,9 @@ def parts(node: LarkRule) -> list[Any]:
 
 def word(node: Any) -> str:
     """Return a piece of the text as it is written."""
-    return "".join(word(each) if isinstance(each, LarkRule) else str(each) for each in node.children if each is not None)
+    return "".join(
+        word(each) if isinstance(each, LarkRule) else str(each) for each in node.children if each is not None
+    )
 
 
 def kind(node: Any) -> str:
@@ -138,7 +140,7 @@ class Expressions:
                 return self.value(inner, names)
             case "Identifier", _:
                 return names[word(node)] if word(node) in names else self._name(word(node))
-            case ("IntLit" | "FloatLit" | "LiteralValue"), _:
+            case (("IntLit" | "FloatLit" | "LiteralValue"), _):
                 return json.loads(word(node))
             case "String", pieces:
                 return self._template(pieces, names)

@@ -77,8 +77,12 @@ class Module:
     def faults(self) -> list[str]:
         """Return what Terraform says against the variables."""
         outer = [*self.variables.values()]
-        outer += [inner for body in self._resources.values() for labels, inner in blocks(body) if labels == ["lifecycle"]]
-        checks = [inner for body in outer for labels, inner in blocks(body) if labels in (["validation"], ["precondition"])]
+        outer += [
+            inner for body in self._resources.values() for labels, inner in blocks(body) if labels == ["lifecycle"]
+        ]
+        checks = [
+            inner for body in outer for labels, inner in blocks(body) if labels in (["validation"], ["precondition"])
+        ]
         return [
             self._expressions.value(attributes(check)["error_message"], {})
             for check in checks

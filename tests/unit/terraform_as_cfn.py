@@ -132,7 +132,10 @@ def of_module(resources: Mapping[str, Mapping[str, Any]]) -> Form:
     notification["Delivery"] = "EventBridge" if notification["Delivery"] == "true" else "Direct"
     for side in {"Prefix", "Suffix"} & notification.keys():
         notification[side] = unquote_plus(notification[side])
-    return form
+    return {
+        name: {path: value for path, value in given.items() if not _is_default(path, value)}
+        for name, given in form.items()
+    }
 
 
 def of_template(stack: Stack) -> Form:
@@ -145,6 +148,14 @@ def of_template(stack: Stack) -> Form:
         match resource["Type"]:
             case "AWS::Serverless::Function":
                 given = _function(name, stack.value(cfn.TEMPLATE["Globals"]["Function"]), given)
+            case "Custom::BucketNotification":
+                kept = ["Bucket", "Delivery"]  # what it does: handler/notifications.py
+                kept += (
+                    ["ConfigurationId", "QueueArn", "Events", "Prefix", "Suffix"]
+                    if given["Delivery"] == "Direct"
+                    else []
+                )
+                given = {field: given[field] for field in kept if given[field] != ""}
             case "AWS::IAM::Role":
                 (policy,) = given.pop("Policies")
                 given = {**given, "Policy": {**policy, "Roles": name}}
@@ -176,6 +187,11 @@ def differences(module: Form, template: Form, exceptions: Mapping[str, str]) -> 
     return found
 
 
+def _is_default(path: str, value: str) -> bool:
+    """Return True for what the template does not say, as it means the same."""
+    return path.endswith(".ReturnData") and value == "true" or path == "ReservedConcurrentExecutions" and value == "-1"
+
+
 def _place(address: str) -> tuple[str, str]:
     if address.startswith("aws_cloudwatch_metric_alarm.alarm[replicator-"):
         words = address.partition("[replicator-")[2].removesuffix("]").split("-")
@@ -188,7 +204,9 @@ def _told(value: Any) -> Any:
     if isinstance(value, str):
         for kind, attribute, told in _TOLD:
             pattern = rf"({kind}\.\w+(?:\[[\w ]+\])?)\.(?:{attribute})(?!\w)"
-            value = re.sub(pattern, lambda found, told=told: (_MADE.get(found[1]) or ADDRESSES[found[1]][0]) + told, value)
+            value = re.sub(
+                pattern, lambda found, told=told: (_MADE.get(found[1]) or ADDRESSES[found[1]][0]) + told, value
+            )
         return value
     if isinstance(value, Mapping):
         return {name: _told(each) for name, each in value.items()}
@@ -212,7 +230,11 @@ def _function(name: str, common: Mapping[str, Any], given: Mapping[str, Any]) ->
     made = {**common, **given, "Environment": {"Variables": variables}, "LoggingConfig": logging}
     runs = f"{name}.Alias" if "AutoPublishAlias" in given else name
     if runs != name:
-        made["Alias"] = {"Name": made.pop("AutoPublishAlias"), "FunctionName": name, "FunctionVersion": f"{name}.version"}
+        made["Alias"] = {
+            "Name": made.pop("AutoPublishAlias"),
+            "FunctionName": name,
+            "FunctionVersion": f"{name}.version",
+        }
     if "EventInvokeConfig" in given:
         made["EventInvokeConfig"] = {**given["EventInvokeConfig"], "Function": name}
         made["EventInvokeConfig"] |= {"Qualifier": runs} if runs != name else {}
@@ -251,7 +273,7 @@ def _canonical(value: Any) -> Any:  # noqa: PLR0911 - a case for each shape
             return {each.get("Sid") or each["Id"]: _canonical(each) for each in value}
         case list():
             return " ".join(sorted(map(str, map(_canonical, value))))
-    return str(value)
+    return " ".join(str(value).split())
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
