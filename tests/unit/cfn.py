@@ -22,7 +22,7 @@ NOTHING = object()
 """What AWS::NoValue leaves."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc] # for want of its stubs
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc] # for want of its stubs
     pass
 
 

@@ -70,6 +70,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "replace": _replace,
     "sha1": lambda text: hashlib.sha1(text.encode()).hexdigest(),  # noqa: S324 - a name, no secret
     "split": lambda separator, text: text.split(separator),
+    "sum": sum,
     "substr": lambda text, offset, length: text[offset : offset + length],
     "tostring": _text,
     "trimspace": str.strip,
@@ -159,7 +160,8 @@ class Expressions:
                 value = self.value(operand, names)
                 return not value if word(node).startswith("!") else -value
             case "BinaryOp", [left, right]:
-                return self._binary(left, *parts(right), names)
+                sign, operand = parts(right)
+                return self._binary(left, sign, operand, names)
             case "GetAttrExprTerm", [term, attribute]:
                 return self._attribute(self.value(term, names), word(parts(attribute)[0]))
             case "IndexExprTerm", [term, index]:

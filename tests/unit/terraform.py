@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ class Module:
         self._resources: dict[str, Any] = {}
         self._outputs: dict[str, Any] = {}
         self._known: dict[str, Any] = {}
+        self._made: dict[str, dict[str, Names]] = {}
         self.variables: dict[str, Any] = {}
-        for text in texts.values():
-            for labels, body in blocks(parsed(text)):
+        pieces = [piece for text in texts.values() for piece in re.split(r"(?<=^}\n)", text, flags=re.MULTILINE)]
+        for piece in pieces:  # each is parsed once, however many modules the tests make of it
+            for labels, body in blocks(parsed(piece)):
                 self._declare(labels, body)
         given = REQUIRED | variables
         assert given.keys() <= self.variables.keys(), "an unknown variable"
@@ -94,12 +97,10 @@ class Module:
             case "var":
                 return self._values
             case "local":
-                return _Lazy(self)
+                return _Lazy(self.local)
             case "data":
                 return _DATA
-        found = {each.partition(".")[2]: each for each in self._resources if each.startswith(f"{name}.")}
-        assert found, f"an unknown name: {name}"
-        return {short: self._reference(each) for short, each in found.items()}
+        return _Lazy(lambda short: self._reference(f"{name}.{short}"))
 
     def local(self, name: str) -> Any:
         """Return a local value."""
@@ -108,13 +109,20 @@ class Module:
         return self._known[name]
 
     def _instances(self, name: str) -> dict[str, Names]:
+        if name not in self._made:
+            self._made[name] = dict(self._each(name))
+        return self._made[name]
+
+    def _each(self, name: str) -> Iterator[tuple[str, Names]]:
         given = attributes(self._resources[name])
         if "count" in given:
-            return {f"{name}[{index}]": {} for index in range(self._expressions.value(given["count"], {}))}
-        if "for_each" in given:
-            items = self._expressions.value(given["for_each"], {})
-            return {f"{name}[{key}]": {"each": {"key": key, "value": value}} for key, value in items.items()}
-        return {name: {}}
+            for index in range(self._expressions.value(given["count"], {})):
+                yield f"{name}[{index}]", {}
+        elif "for_each" in given:
+            for key, value in self._expressions.value(given["for_each"], {}).items():
+                yield f"{name}[{key}]", {"each": {"key": key, "value": value}}
+        else:
+            yield name, {}
 
     def _reference(self, name: str) -> Any:
         given = attributes(self._resources[name])
@@ -164,11 +172,11 @@ class Module:
 
 
 class _Lazy(dict[str, Any]):
-    """The local values, worked out when they are asked for."""
+    """Values that are worked out when they are asked for."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, work: Callable[[str], Any]) -> None:
         super().__init__()
-        self._module = module
+        self._work = work
 
     def __missing__(self, name: str) -> Any:
-        return self._module.local(name)
+        return self._work(name)

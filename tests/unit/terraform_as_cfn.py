@@ -13,109 +13,9 @@ from urllib.parse import unquote_plus
 
 from tests.unit import cfn
 from tests.unit.cfn import Stack
+from tests.unit.terraform_names import ADDRESSES, MADE, RENAMED, TOLD
 
 Form = dict[str, dict[str, str]]
-
-ADDRESSES: dict[str, tuple[str, str]] = {
-    "aws_cloudwatch_event_rule.canary[dummy]": ("CanaryFunction", "Events.Run."),
-    "aws_cloudwatch_event_rule.check[dummy]": ("CheckFunction", "Events.Hourly."),
-    "aws_cloudwatch_event_rule.source[dummy]": ("EventRule", ""),
-    "aws_cloudwatch_event_target.canary[dummy]": ("CanaryFunction", "Events.Run.Target."),
-    "aws_cloudwatch_event_target.check[dummy]": ("CheckFunction", "Events.Hourly.Target."),
-    "aws_cloudwatch_event_target.source[dummy]": ("EventRule", "Target."),
-    "aws_cloudwatch_log_group.replicator": ("ReplicatorLogs", ""),
-    "aws_cloudwatch_query_definition.query[cost by bytes]": ("CostQuery", ""),
-    "aws_cloudwatch_query_definition.query[failures by code and key]": ("FailuresQuery", ""),
-    "aws_cloudwatch_query_definition.query[one key]": ("KeyQuery", ""),
-    "aws_cloudwatch_query_definition.query[slowest copies]": ("SlowestQuery", ""),
-    "aws_iam_role.backfill[0]": ("BackfillRole", ""),
-    "aws_iam_role.canary[dummy]": ("CanaryRole", ""),
-    "aws_iam_role.replicator": ("ReplicatorRole", ""),
-    "aws_iam_role_policy.backfill[0]": ("BackfillRole", "Policy."),
-    "aws_iam_role_policy.canary[dummy]": ("CanaryRole", "Policy."),
-    "aws_iam_role_policy.check": ("CheckPolicy", "Policy."),
-    "aws_iam_role_policy.replicate": ("ReplicatorRole", "Policy."),
-    "aws_lambda_alias.parts": ("PartsFunction", "Alias."),
-    "aws_lambda_alias.replicator": ("ReplicatorFunction", "Alias."),
-    "aws_lambda_event_source_mapping.deletes": ("ReplicatorFunction", "Events.Deletes."),
-    "aws_lambda_event_source_mapping.events": ("ReplicatorFunction", "Events.Queue."),
-    "aws_lambda_event_source_mapping.parts": ("PartsFunction", "Events.Queue."),
-    "aws_lambda_function.canary[dummy]": ("CanaryFunction", ""),
-    "aws_lambda_function.check[dummy]": ("CheckFunction", ""),
-    "aws_lambda_function.parts": ("PartsFunction", ""),
-    "aws_lambda_function.replicator": ("ReplicatorFunction", ""),
-    "aws_lambda_function_event_invoke_config.canary[dummy]": ("CanaryFunction", "EventInvokeConfig."),
-    "aws_lambda_function_event_invoke_config.check[dummy]": ("CheckFunction", "EventInvokeConfig."),
-    "aws_lambda_function_event_invoke_config.parts": ("PartsFunction", "EventInvokeConfig."),
-    "aws_lambda_function_event_invoke_config.replicator": ("ReplicatorFunction", "EventInvokeConfig."),
-    "aws_lambda_function_recursion_config.parts": ("PartsFunction", "Recursion."),
-    "aws_lambda_function_url.replicator[0]": ("ReplicatorFunctionUrl", ""),
-    "aws_lambda_permission.canary[dummy]": ("CanaryFunction", "Events.Run.Permission."),
-    "aws_lambda_permission.check[dummy]": ("CheckFunction", "Events.Hourly.Permission."),
-    "aws_s3_bucket_notification.source[dummy]": ("BucketNotification", ""),
-    "aws_sqs_queue.dead_letters": ("DeadLetterQueue", ""),
-    "aws_sqs_queue.deletes": ("DeletesQueue", ""),
-    "aws_sqs_queue.events": ("EventsQueue", ""),
-    "aws_sqs_queue.held_deletes": ("HeldDeletesQueue", ""),
-    "aws_sqs_queue.parts": ("PartsQueue", ""),
-    "aws_sqs_queue.parts_dead_letters": ("PartsDeadLetterQueue", ""),
-    "aws_sqs_queue_policy.dead_letters": ("DeadLetterQueuePolicy", ""),
-    "aws_sqs_queue_policy.events": ("EventsQueuePolicy", ""),
-    "aws_sqs_queue_policy.inner[deletes]": ("InnerQueuesPolicy", "DeletesQueue."),
-    "aws_sqs_queue_policy.inner[held_deletes]": ("InnerQueuesPolicy", "HeldDeletesQueue."),
-    "aws_sqs_queue_policy.inner[parts]": ("InnerQueuesPolicy", "PartsQueue."),
-    "aws_sqs_queue_policy.inner[parts_dead_letters]": ("InnerQueuesPolicy", "PartsDeadLetterQueue."),
-}
-"""The template's resource that each of the module's belongs to, and where in it. Alarms have the same names in both."""
-
-_MADE = {
-    "aws_cloudwatch_event_rule.canary[dummy]": "CanaryFunctionRun",
-    "aws_cloudwatch_event_rule.check[dummy]": "CheckFunctionHourly",
-    "aws_lambda_event_source_mapping.deletes": "ReplicatorFunctionDeletes",
-    "aws_lambda_event_source_mapping.events": "ReplicatorFunctionQueue",
-    "aws_lambda_event_source_mapping.parts": "PartsFunctionQueue",
-}
-"""What SAM calls what it makes of a function's Events."""
-_TOLD = [
-    ("aws_lambda_alias", "arn|name", ".Alias"),
-    ("aws_sqs_queue", "name", ".QueueName"),
-    ("aws_cloudwatch_log_group", r"arn:\*", ".Arn"),
-    ("aws_lambda_function", "qualified_arn", ".Version"),
-    ("aws_lambda_function", "version", ".version"),
-    (r"aws_\w+", "arn", ".Arn"),
-    (r"aws_\w+", "name|url|function_name|uuid", ""),
-]
-"""What an attribute of the module's is in the template, after its resource's name there."""
-_RENAMED: dict[str, list[tuple[str, str]]] = {
-    "aws_cloudwatch_event_rule": [("^ScheduleExpression", "Schedule")],
-    "aws_cloudwatch_event_target": [("^TargetId", "Id")],
-    "aws_cloudwatch_log_group": [("^Name", "LogGroupName")],
-    "aws_cloudwatch_metric_alarm": [
-        ("^OkActions", "OKActions"),
-        ("^MetricQuery", "Metrics"),
-        (r"\.Metric\.(Period|Stat)$", r".MetricStat.\1"),
-        (r"\.Metric\.", ".MetricStat.Metric."),
-    ],
-    "aws_iam_role": [("^Name", "RoleName"), ("^AssumeRolePolicy", "AssumeRolePolicyDocument")],
-    "aws_iam_role_policy": [(r"^Policy\b", "PolicyDocument"), ("^Name", "PolicyName"), ("^Role", "Roles")],
-    "aws_lambda_event_source_mapping": [("^EventSourceArn", "Queue"), ("^FunctionName", "Function")],
-    "aws_lambda_function": [(r"^TracingConfig\.Mode", "Tracing")],
-    "aws_lambda_function_event_invoke_config": [("^FunctionName", "Function")],
-    "aws_lambda_function_url": [("^AuthorizationType", "AuthType"), ("^Qualifier", "TargetFunctionArn")],
-    "aws_s3_bucket_notification": [
-        ("^Eventbridge", "Delivery"),
-        (r"^Queue\.Id", "ConfigurationId"),
-        (r"^Queue\.(Filter)?", ""),
-    ],
-    "aws_sqs_queue": [
-        ("^Name", "QueueName"),
-        ("^VisibilityTimeoutSeconds", "VisibilityTimeout"),
-        ("^MessageRetentionSeconds", "MessageRetentionPeriod"),
-        ("^ReceiveWait", "ReceiveMessageWait"),
-    ],
-    "aws_sqs_queue_policy": [(r"^Policy\b", "PolicyDocument"), ("^QueueUrl", "Queues")],
-}
-"""Paths that are others in the template, beside their spelling."""
 
 
 def of_module(resources: Mapping[str, Mapping[str, Any]]) -> Form:
@@ -125,7 +25,7 @@ def of_module(resources: Mapping[str, Mapping[str, Any]]) -> Form:
         kind = address.partition(".")[0]
         name, place = _place(address)
         for path, value in _flat(_canonical(_spelt(_told(body)))):
-            for pattern, replacement in _RENAMED.get(kind, []):
+            for pattern, replacement in RENAMED.get(kind, []):
                 path = re.sub(pattern, replacement, path)  # noqa: PLW2901 - one after the other
             form.setdefault(name, {})[place + path] = value
     notification = form["BucketNotification"]
@@ -181,15 +81,17 @@ def differences(module: Form, template: Form, exceptions: Mapping[str, str]) -> 
         if ours is None or theirs is None:
             found.append(f"{name} is only in the {'template' if ours is None else 'module'}")
             continue
-        for path in sorted(ours.keys() | theirs.keys()):
-            if ours.get(path) != theirs.get(path) and not excepted.fullmatch(f"{name}.{path}"):
-                found.append(f"{name}.{path}: {ours.get(path)} in the module, {theirs.get(path)} in the template")
+        found += [
+            f"{name}.{path}: {ours.get(path)} in the module, {theirs.get(path)} in the template"
+            for path in sorted(ours.keys() | theirs.keys())
+            if ours.get(path) != theirs.get(path) and not excepted.fullmatch(f"{name}.{path}")
+        ]
     return found
 
 
 def _is_default(path: str, value: str) -> bool:
     """Return True for what the template does not say, as it means the same."""
-    return path.endswith(".ReturnData") and value == "true" or path == "ReservedConcurrentExecutions" and value == "-1"
+    return (path.rpartition(".")[2], value) in {("ReturnData", "true"), ("ReservedConcurrentExecutions", "-1")}
 
 
 def _place(address: str) -> tuple[str, str]:
@@ -202,15 +104,17 @@ def _place(address: str) -> tuple[str, str]:
 def _told(value: Any) -> Any:
     """Say by the template's names what the module refers to."""
     if isinstance(value, str):
-        for kind, attribute, told in _TOLD:
+        for kind, attribute, told in TOLD:
             pattern = rf"({kind}\.\w+(?:\[[\w ]+\])?)\.(?:{attribute})(?!\w)"
-            value = re.sub(
-                pattern, lambda found, told=told: (_MADE.get(found[1]) or ADDRESSES[found[1]][0]) + told, value
-            )
+            value = re.sub(pattern, _logical, value).replace("\0", told)
         return value
     if isinstance(value, Mapping):
         return {name: _told(each) for name, each in value.items()}
     return [_told(each) for each in value] if isinstance(value, list) else value
+
+
+def _logical(found: re.Match[str]) -> str:
+    return (MADE.get(found[1]) or ADDRESSES[found[1]][0]) + "\0"
 
 
 def _spelt(block: Mapping[str, Any]) -> dict[str, Any]:

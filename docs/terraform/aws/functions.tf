@@ -3,6 +3,9 @@
 locals {
   runtime  = "python3.13"
   versions = "${aws_lambda_function.replicator.qualified_arn} ${aws_lambda_function.parts.qualified_arn}"
+  check_variables = {
+    for bucket, wiring in local.wiring : bucket => merge(local.variables, { VERSIONS = local.versions, WIRING = jsonencode(wiring) })
+  }
 }
 
 resource "aws_lambda_function" "replicator" {
@@ -128,7 +131,7 @@ resource "aws_lambda_function" "check" {
   timeout          = 60
   kms_key_arn      = var.kms_key_arn
   environment {
-    variables = merge(local.variables, { VERSIONS = local.versions, WIRING = jsonencode(local.wiring[each.key]) })
+    variables = local.check_variables[each.key]
   }
   logging_config {
     log_format = "Text"
@@ -142,6 +145,12 @@ resource "aws_lambda_function" "check" {
     content {
       subnet_ids         = var.vpc_subnet_ids
       security_group_ids = var.vpc_security_group_ids
+    }
+  }
+  lifecycle {
+    precondition {
+      condition     = alltrue([for variables in local.check_variables : sum([for name, value in variables : length(name) + length(value)]) <= 4096])
+      error_message = "The check's variables are longer than Lambda's 4,096 characters. Make a second module (docs/terraform/README.md)."
     }
   }
 }

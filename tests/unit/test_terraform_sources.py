@@ -1,0 +1,221 @@
+"""docs/terraform/aws with several source buckets, also of other accounts, and the limits it states."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from handler import config
+from handler.notifications import wanted_of
+from tests.unit.terraform import Module
+
+OWN, OTHER = "123456789012", "999999999999"
+SOURCES = {
+    "dummy": {"prefix": "in/", "kms_key_arn": f"arn:aws:kms:us-east-1:{OWN}:key/one"},
+    "second": {"label": "b", "suffix": ".csv", "event_delivery": "EventBridge"},
+    "theirs": {
+        "label": "c",
+        "owner": OTHER,
+        "prefix": "table/dt=2026 (a)!/",
+        "kms_key_arn": f"arn:aws:kms:us-east-1:{OTHER}:key/two",
+    },
+}
+SEVERAL = Module(sources=SOURCES, canary_minutes=10, backfill_bucket="manifests")
+MADE = SEVERAL.resources()
+
+
+def variables(module: Module, function: str = "replicator") -> dict[str, str]:
+    found: dict[str, str] = module.resources()[f"aws_lambda_function.{function}"]["environment"][0]["variables"]
+    return found
+
+
+def statements(address: str) -> dict[str, dict[str, Any]]:
+    return {each["Sid"]: each for each in json.loads(MADE[address]["policy"])["Statement"]}
+
+
+def many(count: int) -> dict[str, dict[str, str]]:
+    names = [f"company-originals-{number:03}" for number in range(count)]
+    return {name: {"label": f"n{number}" if number else ""} for number, name in enumerate(names)}
+
+
+def test_one_set_of_functions_and_queues_serves_all_buckets() -> None:
+    one = {
+        address
+        for address in Module(canary_minutes=10, backfill_bucket="manifests").resources()
+        if "[dummy]" not in address
+    }
+    several = {address for address in MADE if not any(f"[{name}]" in address for name in SOURCES)}
+    assert {each for each in several - one if "alarm[" not in each} == set()
+    assert one <= several
+
+
+def test_each_bucket_has_its_own_check_canary_and_alarms() -> None:
+    names = {
+        each["function_name"]
+        for address, each in MADE.items()
+        if "function.check[" in address or "function.canary[" in address
+    }
+    assert names == {f"replicator{label}-{what}" for label in ("", "-b", "-c") for what in ("check", "canary")}
+    for bucket, label in {"dummy": "", "second": "-b", "theirs": "-c"}.items():
+        wiring = json.loads(MADE[f"aws_lambda_function.check[{bucket}]"]["environment"][0]["variables"]["WIRING"])
+        assert (wiring["Bucket"], wiring["ConfigurationId"]) == (bucket, f"replicator{label}")
+        alarm = MADE[f"aws_cloudwatch_metric_alarm.alarm[replicator{label}-failures]"]
+        assert alarm["dimensions"] == {"SourceBucket": bucket}
+
+
+def test_the_handler_takes_the_rules_of_all_buckets_and_knows_each_owner() -> None:
+    settings = config.load(variables(SEVERAL))
+    assert {name: settings.owner_of(name) for name in SOURCES} == {"dummy": OWN, "second": OWN, "theirs": OTHER}
+    assert [rule.id for rules in settings.by_source.values() for rule in rules] == [
+        "replicate",
+        "replicate-b",
+        "replicate-c",
+    ]
+    assert settings.by_source["theirs"][0].prefix == "table/dt=2026 (a)!/"
+
+
+def test_given_rules_pass_through_with_the_owner_added() -> None:
+    rules = [
+        {"ID": "x", "Source": {"Bucket": "dummy"}, "Destination": {"Bucket": "gs://a", "StorageClass": "NEARLINE"}},
+        {"ID": "y", "Priority": 2, "Source": {"Bucket": "theirs"}, "Destination": {"Bucket": "gs://b"}},
+    ]
+    module = Module(sources=SOURCES, rules=json.dumps(rules), destination_bucket=None)
+    rules[1]["Source"]["Account"] = OTHER  # type: ignore[index] # a dictionary
+    assert module.faults() == []
+    assert json.loads(variables(module)["REPLICATION_RULES"]) == rules
+    assert config.load(variables(module)).owner_of("theirs") == OTHER
+
+
+def test_what_the_role_may_do_covers_each_bucket_and_key() -> None:
+    replicate = statements("aws_iam_role_policy.replicate")
+    assert replicate["ReadObjects"]["Resource"] == [
+        "arn:aws:s3:::dummy/in/*", "arn:aws:s3:::second/*", "arn:aws:s3:::theirs/table/dt=2026 (a)!/*",
+    ]  # fmt: skip
+    assert replicate["TellMissingFromDenied"]["Resource"] == [f"arn:aws:s3:::{name}" for name in SOURCES]
+    assert replicate["DecryptObjects"]["Resource"] == [
+        SOURCES["dummy"]["kms_key_arn"],
+        SOURCES["theirs"]["kms_key_arn"],
+    ]
+    assert (
+        statements("aws_iam_role_policy.canary[second]")["WriteCanary"]["Resource"]
+        == "arn:aws:s3:::second/.replicator-canary/*"
+    )
+    assert "EncryptCanary" not in statements("aws_iam_role_policy.canary[second]")
+
+
+def test_each_bucket_may_send_under_its_owner_s_account_only() -> None:
+    sends = [
+        each for name, each in statements("aws_sqs_queue_policy.events").items() if name.startswith("SourceBucketSends")
+    ]
+    assert [each["Condition"] for each in sends] == [
+        {"ArnEquals": {"aws:SourceArn": f"arn:aws:s3:::{name}"}, "StringEquals": {"aws:SourceAccount": owner}}
+        for name, owner in {"dummy": OWN, "second": OWN, "theirs": OTHER}.items()
+    ]
+
+
+@pytest.mark.parametrize("bucket", ["dummy", "second"])
+def test_the_notification_of_an_own_bucket_is_the_one_that_the_check_looks_for(bucket: str) -> None:
+    wiring = json.loads(MADE[f"aws_lambda_function.check[{bucket}]"]["environment"][0]["variables"]["WIRING"])
+    wanted = wanted_of(wiring)
+    made = MADE[f"aws_s3_bucket_notification.source[{bucket}]"]
+    assert made["eventbridge"] is (wanted is None)
+    for queue in made.get("queue", []):
+        rules = [
+            {"Name": side, "Value": queue[f"filter_{side}"]}
+            for side in ("prefix", "suffix")
+            if f"filter_{side}" in queue
+        ]
+        given = {"Id": queue["id"], "QueueArn": queue["queue_arn"], "Events": sorted(queue["events"])}
+        assert given | {"Filter": {"Key": {"FilterRules": rules}}} == wanted
+
+
+def test_the_owner_of_a_foreign_bucket_is_told_what_to_set() -> None:
+    assert "aws_s3_bucket_notification.source[theirs]" not in MADE
+    notifications = SEVERAL.output("notifications")
+    assert notifications.keys() == {"theirs"}
+    (told,) = json.loads(notifications["theirs"])["QueueConfigurations"]
+    wanted = wanted_of(json.loads(MADE["aws_lambda_function.check[theirs]"]["environment"][0]["variables"]["WIRING"]))
+    assert {**told, "Events": sorted(told["Events"])} == wanted
+    assert told["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": "table/dt%3D2026+(a)!/"}]
+
+    policies = SEVERAL.output("bucket_policies")
+    assert policies.keys() == {"theirs"}
+    asked = {
+        (each["Principal"]["AWS"], action, each["Resource"])
+        for each in json.loads(policies["theirs"])
+        for action in each["Action"]
+    }
+    roles = {
+        "replicate": "replicator",
+        "check": "replicator",
+        "canary[theirs]": "canary[theirs]",
+        "backfill[0]": "backfill[0]",
+    }
+    allowed = {
+        (f"aws_iam_role.{role}.arn", action, resource)
+        for policy, role in roles.items()
+        for statement in statements(f"aws_iam_role_policy.{policy}").values()
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        for resource in ([statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"])
+        if ":::theirs" in resource
+    }
+    assert asked == allowed
+
+
+def test_a_module_that_does_not_manage_notifications_says_what_to_add_to_each_bucket() -> None:
+    module = Module(sources=SOURCES, manage_notifications=False)
+    assert not any(address.startswith("aws_s3_bucket_notification") for address in module.resources())
+    assert module.output("notifications").keys() == SOURCES.keys()
+    assert json.loads(module.output("notifications")["second"]) == {"EventBridgeConfiguration": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"sources": {}}, "at least one bucket"),
+        ({"sources": {"one": {}, "two": {}}}, "a label of its own"),
+        ({"sources": {"one": {"label": "Too Long A Label"}}}, "at most 8"),
+        ({"sources": {"one": {"owner": "me"}}}, "12 digits"),
+        ({"sources": {"one": {"event_delivery": "Post"}}}, "Direct or EventBridge"),
+        ({"name": "Replicator"}, "at most 30"),
+        ({"destination_bucket": None}, "destination_bucket, or rules"),
+        ({"rules": '[{"Source": {"Bucket": "another"}}]'}, "not one of sources"),
+        ({"vpc_subnet_ids": ["subnet-0a"]}, "or neither"),
+        ({"sources": many(40)}, "2,400 characters"),
+    ],
+)
+def test_a_fault_is_said_before_anything_is_made(given: dict[str, Any], why: str) -> None:
+    faults = Module(**given).faults()
+    assert any(why in fault for fault in faults), faults
+
+
+def test_as_many_buckets_fit_as_the_documents_say() -> None:
+    """Eleven with the rules that the module makes, where a bucket's name has 21 characters."""
+    assert Module(sources=many(11)).faults() == []
+    assert any("2,400 characters" in fault for fault in Module(sources=many(12)).faults())
+
+
+def test_the_variables_of_the_most_buckets_are_within_lambda_s_4_kb() -> None:
+    account = "ap-southeast-1:123456789012"
+    real = {
+        r"aws_lambda_function\.\w+\.qualified_arn": f"arn:aws:lambda:{account}:function:replicator-production-replicator:1000",
+        r"aws_sqs_queue\.\w+\.url": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-dead-letters",
+        r"aws_sqs_queue\.\w+\.arn": f"arn:aws:sqs:{account}:replicator-production-events",
+        r"aws_lambda_event_source_mapping\.\w+\.uuid": "01234567-89ab-cdef-0123-456789abcdef",
+    }
+    given = variables(Module(sources=many(11)), "check[company-originals-001]")
+    text = "".join(map("".join, given.items()))
+    for address, value in real.items():
+        text, times = re.subn(address, value, text)
+        assert times
+    assert "aws_" not in text
+    assert len(text) <= 4096
+
+
+def test_the_policies_of_the_most_buckets_are_within_iam_s_10240_characters() -> None:
+    made = Module(sources=many(11)).resources()
+    policies = [each["policy"] for address, each in made.items() if address.startswith("aws_iam_role_policy")]
+    assert sum(map(len, policies)) <= 10240 - 2000  # ARNs are longer than addresses
