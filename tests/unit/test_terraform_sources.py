@@ -199,11 +199,11 @@ def test_as_many_buckets_fit_as_the_documents_say() -> None:
 
 
 def test_the_variables_of_the_most_buckets_are_within_lambda_s_4_kb() -> None:
-    account = "ap-southeast-1:123456789012"
+    account, name = "ap-southeast-1:123456789012", "replicator-production"
     real = {
-        r"aws_lambda_function\.\w+\.qualified_arn": f"arn:aws:lambda:{account}:function:replicator-production-replicator:1000",
-        r"aws_sqs_queue\.\w+\.url": "https://sqs.ap-southeast-1.amazonaws.com/123456789012/replicator-production-dead-letters",
-        r"aws_sqs_queue\.\w+\.arn": f"arn:aws:sqs:{account}:replicator-production-events",
+        r"aws_lambda_function\.\w+\.qualified_arn": f"arn:aws:lambda:{account}:function:{name}-parts:1000",
+        r"aws_sqs_queue\.\w+\.url": f"https://sqs.ap-southeast-1.amazonaws.com/123456789012/{name}-dead-letters",
+        r"aws_sqs_queue\.\w+\.arn": f"arn:aws:sqs:{account}:{name}-events",
         r"aws_lambda_event_source_mapping\.\w+\.uuid": "01234567-89ab-cdef-0123-456789abcdef",
     }
     given = variables(Module(sources=many(11)), "check[company-originals-001]")
