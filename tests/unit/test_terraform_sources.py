@@ -177,9 +177,10 @@ def test_a_module_that_does_not_manage_notifications_says_what_to_add_to_each_bu
     [
         ({"sources": {}}, "at least one bucket"),
         ({"sources": {"one": {}, "two": {}}}, "a label of its own"),
-        ({"sources": {"one": {"label": "Too Long A Label"}}}, "at most 8"),
+        ({"sources": {"one": {"label": "Too Long A Label"}}}, "at most 4"),
         ({"sources": {"one": {"owner": "me"}}}, "12 digits"),
         ({"sources": {"one": {"event_delivery": "Post"}}}, "Direct or EventBridge"),
+        ({"sources": {"one": {"owner": OTHER, "event_delivery": "EventBridge"}}}, "must be Direct there"),
         ({"name": "Replicator"}, "at most 30"),
         ({"destination_bucket": None}, "destination_bucket, or rules"),
         ({"rules": '[{"Source": {"Bucket": "another"}}]'}, "not one of sources"),

@@ -45,6 +45,7 @@ resource "aws_lambda_function" "replicator" {
       security_group_ids = var.vpc_security_group_ids
     }
   }
+  depends_on = [aws_iam_role_policy.replicate] # Lambda asks for its network interfaces at once
   lifecycle {
     precondition {
       condition     = var.rules != null || var.destination_bucket != null
@@ -53,6 +54,10 @@ resource "aws_lambda_function" "replicator" {
     precondition {
       condition     = alltrue([for rule in local.rules : contains(keys(var.sources), rule.Source.Bucket)])
       error_message = "A rule's Source.Bucket is not one of sources."
+    }
+    precondition {
+      condition     = alltrue([for source in local.sources : source.is_own || !source.by_eventbridge])
+      error_message = "EventBridge delivers the events of another account's bucket to that account: event_delivery must be Direct there."
     }
     precondition {
       condition     = length(local.variables.REPLICATION_RULES) <= 2400
@@ -102,6 +107,7 @@ resource "aws_lambda_function" "parts" {
       security_group_ids = var.vpc_security_group_ids
     }
   }
+  depends_on = [aws_iam_role_policy.replicate] # Lambda asks for its network interfaces at once
 }
 
 # A span's message is sent again only after progress: its chain ends (handler/parts.py).
@@ -147,6 +153,7 @@ resource "aws_lambda_function" "check" {
       security_group_ids = var.vpc_security_group_ids
     }
   }
+  depends_on = [aws_iam_role_policy.replicate] # Lambda asks for its network interfaces at once
   lifecycle {
     precondition {
       condition     = alltrue([for variables in local.check_variables : sum([for name, value in variables : length(name) + length(value)]) <= 4096])

@@ -42,8 +42,8 @@ variable "sources" {
     error_message = "Each of several sources needs a label of its own, as names of functions and alarms are made of it."
   }
   validation {
-    condition     = alltrue([for source in var.sources : can(regex("^[a-z0-9]{0,8}$", source.label))])
-    error_message = "A label must have at most 8 lower-case letters and digits."
+    condition     = alltrue([for source in var.sources : can(regex("^[a-z0-9]{0,4}$", source.label))])
+    error_message = "A label must have at most 4 lower-case letters and digits, as Google takes 127 bytes of the function's ARN."
   }
   validation {
     condition     = alltrue([for source in var.sources : source.owner == null || can(regex("^[0-9]{12}$", source.owner))])
