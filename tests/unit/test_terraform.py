@@ -119,7 +119,8 @@ BOTH = pytest.mark.parametrize(
 @BOTH
 def test_the_module_makes_what_the_template_makes(variables: dict[str, Any], parameters: dict[str, str]) -> None:
     module, template = of_module(Module(**variables).resources()), of_template(Stack(**parameters))
-    assert differences(module, template, EXCEPTIONS) == []
+    found = differences(module, template, EXCEPTIONS)
+    assert not found, "\n".join(found)
     assert sum(map(len, module.values())) > 300  # properties: neither side was read as nothing
 
 
