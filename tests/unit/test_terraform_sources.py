@@ -10,7 +10,8 @@ import pytest
 
 from handler import config
 from handler.notifications import wanted_of
-from tests.unit.terraform import Module
+from tests.unit.hcl import Expressions, attributes, blocks, parsed
+from tests.unit.terraform import FOLDER, Module
 
 OWN, OTHER = "123456789012", "999999999999"
 SOURCES = {
@@ -220,3 +221,15 @@ def test_the_policies_of_the_most_buckets_are_within_iam_s_10240_characters() ->
     made = Module(sources=many(11)).resources()
     policies = [each["policy"] for address, each in made.items() if address.startswith("aws_iam_role_policy")]
     assert sum(map(len, policies)) <= 10240 - 2000  # ARNs are longer than addresses
+
+
+def test_the_examples_of_the_document_are_taken() -> None:
+    text = (FOLDER.parent / "README.md").read_text()
+    first, second = re.findall(r"```hcl\n(.*?)```", text, flags=re.DOTALL)
+    ((_, module),) = [(labels, body) for labels, body in blocks(parsed(first)) if labels[0] == "module"]
+    known = Expressions(lambda name: pytest.fail(f"an unknown name: {name}"))
+    given = {name: known.value(node, {}) for name, node in attributes(module).items() if name != "source"}
+    assert Module(**given).faults() == []
+    several = Module(**{name: known.value(node, {}) for name, node in attributes(parsed(second)).items()})
+    assert several.faults() == []
+    assert config.load(variables(several)).owner_of("their-bucket") == OTHER
