@@ -63,7 +63,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "jsonencode": _json,
     "keys": sorted,
     "length": len,
-    "max": max,
     "merge": lambda *maps: {name: value for each in maps for name, value in each.items()},
     "one": _one,
     "regex": _regex,

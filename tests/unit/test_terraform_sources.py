@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from tests.unit.terraform import FOLDER, Module
 OWN, OTHER = "123456789012", "999999999999"
 SOURCES = {
     "dummy": {"prefix": "in/", "kms_key_arn": f"arn:aws:kms:us-east-1:{OWN}:key/one"},
-    "second": {"label": "b", "suffix": ".csv", "event_delivery": "EventBridge"},
+    "second": {"label": "b", "event_delivery": "EventBridge"},
     "theirs": {
         "label": "c",
         "owner": OTHER,
         "prefix": "table/dt=2026 (a)!/",
+        "suffix": "/(x)!=1.csv",
         "kms_key_arn": f"arn:aws:kms:us-east-1:{OTHER}:key/two",
     },
 }
@@ -140,7 +142,10 @@ def test_the_owner_of_a_foreign_bucket_is_told_what_to_set() -> None:
     (told,) = json.loads(notifications["theirs"])["QueueConfigurations"]
     wanted = wanted_of(json.loads(MADE["aws_lambda_function.check[theirs]"]["environment"][0]["variables"]["WIRING"]))
     assert {**told, "Events": sorted(told["Events"])} == wanted
-    assert told["Filter"]["Key"]["FilterRules"] == [{"Name": "prefix", "Value": "table/dt%3D2026+(a)!/"}]
+    assert [rule["Value"] for rule in told["Filter"]["Key"]["FilterRules"]] == [
+        "table/dt%3D2026+(a)!/",
+        "/(x)!%3D1.csv",
+    ]
 
     policies = SEVERAL.output("bucket_policies")
     assert policies.keys() == {"theirs"}
@@ -171,6 +176,15 @@ def test_a_module_that_does_not_manage_notifications_says_what_to_add_to_each_bu
     assert not any(address.startswith("aws_s3_bucket_notification") for address in module.resources())
     assert module.output("notifications").keys() == SOURCES.keys()
     assert json.loads(module.output("notifications")["second"]) == {"EventBridgeConfiguration": {}}
+    (told,) = json.loads(Module(manage_notifications=False).output("notifications")["dummy"])["QueueConfigurations"]
+    assert told.keys() == {"Id", "QueueArn", "Events"}
+
+
+def test_the_rule_of_a_bucket_without_a_filter_hears_of_all_keys_and_may_send() -> None:
+    rule = MADE["aws_cloudwatch_event_rule.source[second]"]
+    assert json.loads(rule["event_pattern"])["detail"] == {"bucket": {"name": ["second"]}}
+    (pattern,) = statements("aws_sqs_queue_policy.events")["EventBridgeSends"]["Condition"]["ArnLike"].values()
+    assert fnmatchcase(f"arn:aws:events:us-east-1:{OWN}:rule/{rule['name']}", pattern)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +200,7 @@ def test_a_module_that_does_not_manage_notifications_says_what_to_add_to_each_bu
         ({"destination_bucket": None}, "destination_bucket, or rules"),
         ({"rules": '[{"Source": {"Bucket": "another"}}]'}, "not one of sources"),
         ({"vpc_subnet_ids": ["subnet-0a"]}, "or neither"),
+        ({"canary_minutes": 5}, "canary_minutes must be"),
         ({"sources": many(40)}, "2,400 characters"),
     ],
 )

@@ -127,7 +127,7 @@ locals {
     canary = {
       text       = "The canary failed twice, or did not run. docs/operations.md, \"Check and canary\""
       expression = { id = "canary", label = "Steps of the canary that failed", text = "FILL(failed, 1)" } # a run that does not take place counts as one that fails
-      metrics    = { failed = { namespace = local.ours, name = "CanaryFailures", dimensions = { SourceBucket = bucket }, period = max(60 * var.canary_minutes, 600), stat = "Maximum" } }
+      metrics    = { failed = { namespace = local.ours, name = "CanaryFailures", dimensions = { SourceBucket = bucket }, period = 60 * var.canary_minutes, stat = "Maximum" } }
       threshold  = 0
       periods    = 2
       missing    = "breaching"

@@ -1,5 +1,53 @@
 # How events come from the source buckets. The buckets themselves are the caller's.
 
+variable "sources" {
+  description = <<-EOT
+    The source buckets, in this region, by name:
+    owner: the account that owns the bucket; null for this account.
+    prefix, suffix: replicate only keys that begin so; have S3 tell only of keys that end so. As keys have them, not encoded.
+    kms_key_arn: the KMS key of the bucket's objects, where they are encrypted by SSE-KMS.
+    event_delivery: Direct, or EventBridge where another notification of the same events and keys is in the way.
+    label: what names of this bucket's resources have after `name`. One bucket may have none; each further one needs its own.
+  EOT
+  type = map(object({
+    owner          = optional(string)
+    prefix         = optional(string, "")
+    suffix         = optional(string, "")
+    kms_key_arn    = optional(string)
+    event_delivery = optional(string, "Direct")
+    label          = optional(string, "")
+  }))
+  validation {
+    condition     = length(var.sources) > 0
+    error_message = "sources must name at least one bucket."
+  }
+  validation {
+    condition     = length(distinct([for source in var.sources : source.label])) == length(var.sources)
+    error_message = "Each of several sources needs a label of its own, as names of functions and alarms are made of it."
+  }
+  validation {
+    condition     = alltrue([for source in var.sources : can(regex("^[a-z0-9]{0,4}$", source.label))])
+    error_message = "A label must have at most 4 lower-case letters and digits, as Google takes 127 bytes of the function's ARN."
+  }
+  validation {
+    condition     = alltrue([for source in var.sources : source.owner == null || can(regex("^[0-9]{12}$", source.owner))])
+    error_message = "An owner must be an account's 12 digits, or null."
+  }
+  validation {
+    condition     = alltrue([for source in var.sources : contains(["Direct", "EventBridge"], source.event_delivery)])
+    error_message = "An event_delivery must be Direct or EventBridge."
+  }
+}
+
+variable "manage_notifications" {
+  description = <<-EOT
+    Whether the module owns ALL notifications of the source buckets of this account: aws_s3_bucket_notification replaces
+    what a bucket has. false: the output `notifications` says what to add to each bucket.
+  EOT
+  type        = bool
+  default     = true
+}
+
 locals {
   events = [
     "s3:ObjectCreated:*",
@@ -9,17 +57,18 @@ locals {
     "s3:LifecycleExpiration:*", # ObjectRemoved does not include it
     "s3:LifecycleTransition",   # another storage class, which a rule's map may give the copy too
   ]
+  filters = {
+    for bucket, source in local.sources : bucket => [
+      for name, value in { prefix = source.filter_prefix, suffix = source.filter_suffix } : { Name = name, Value = value } if value != ""
+    ]
+  }
   # What each bucket's owner sets, in the shape of `aws s3api put-bucket-notification-configuration`.
   notifications = {
     for bucket, source in local.sources : bucket => source.by_eventbridge ? jsonencode({ EventBridgeConfiguration = {} }) : jsonencode({
-      QueueConfigurations = [{
-        Id       = source.name
-        QueueArn = aws_sqs_queue.events.arn
-        Events   = local.events
-        Filter = { Key = { FilterRules = [
-          for name, value in { prefix = source.filter_prefix, suffix = source.filter_suffix } : { Name = name, Value = value } if value != ""
-        ] } }
-      }]
+      QueueConfigurations = [merge(
+        { Id = source.name, QueueArn = aws_sqs_queue.events.arn, Events = local.events },
+        { for rules in [local.filters[bucket]] : "Filter" => { Key = { FilterRules = rules } } if length(rules) > 0 },
+      )]
     })
   }
 }

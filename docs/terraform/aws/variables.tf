@@ -1,5 +1,5 @@
 # The variables are template.yaml's parameters, under the same names in Terraform's spelling, with the same defaults.
-# Those that belong to one source bucket are fields of `sources`.
+# Those that belong to one source bucket are fields of `sources` (sources.tf).
 
 variable "name" {
   description = "What every name begins with, as the name of a stack does. Each module of one account and region needs its own."
@@ -14,54 +14,6 @@ variable "name" {
 variable "package" {
   description = "The zip file of .aws-sam/build/ReplicatorFunction, which `make build` makes (docs/terraform/README.md)."
   type        = string
-}
-
-variable "sources" {
-  description = <<-EOT
-    The source buckets, in this region, by name:
-    owner: the account that owns the bucket; null for this account.
-    prefix, suffix: replicate only keys that begin so; have S3 tell only of keys that end so. As keys have them, not encoded.
-    kms_key_arn: the KMS key of the bucket's objects, where they are encrypted by SSE-KMS.
-    event_delivery: Direct, or EventBridge where another notification of the same events and keys is in the way.
-    label: what names of this bucket's resources have after `name`. One bucket may have none; each further one needs its own.
-  EOT
-  type = map(object({
-    owner          = optional(string)
-    prefix         = optional(string, "")
-    suffix         = optional(string, "")
-    kms_key_arn    = optional(string)
-    event_delivery = optional(string, "Direct")
-    label          = optional(string, "")
-  }))
-  validation {
-    condition     = length(var.sources) > 0
-    error_message = "sources must name at least one bucket."
-  }
-  validation {
-    condition     = length(distinct([for source in var.sources : source.label])) == length(var.sources)
-    error_message = "Each of several sources needs a label of its own, as names of functions and alarms are made of it."
-  }
-  validation {
-    condition     = alltrue([for source in var.sources : can(regex("^[a-z0-9]{0,4}$", source.label))])
-    error_message = "A label must have at most 4 lower-case letters and digits, as Google takes 127 bytes of the function's ARN."
-  }
-  validation {
-    condition     = alltrue([for source in var.sources : source.owner == null || can(regex("^[0-9]{12}$", source.owner))])
-    error_message = "An owner must be an account's 12 digits, or null."
-  }
-  validation {
-    condition     = alltrue([for source in var.sources : contains(["Direct", "EventBridge"], source.event_delivery)])
-    error_message = "An event_delivery must be Direct or EventBridge."
-  }
-}
-
-variable "manage_notifications" {
-  description = <<-EOT
-    Whether the module owns ALL notifications of the source buckets of this account: aws_s3_bucket_notification replaces
-    what a bucket has. false: the output `notifications` says what to add to each bucket.
-  EOT
-  type        = bool
-  default     = true
 }
 
 variable "destination_bucket" {
@@ -80,12 +32,20 @@ variable "replicate_deletes" {
   description = "Enabled or Disabled: whether an object deleted at the source is deleted at the destination too."
   type        = string
   default     = "Enabled"
+  validation {
+    condition     = contains(["Enabled", "Disabled"], var.replicate_deletes)
+    error_message = "replicate_deletes must be Enabled or Disabled."
+  }
 }
 
 variable "replicate_tags" {
   description = "Enabled or Disabled: whether object tags become metadata of the copy."
   type        = string
   default     = "Disabled"
+  validation {
+    condition     = contains(["Enabled", "Disabled"], var.replicate_tags)
+    error_message = "replicate_tags must be Enabled or Disabled."
+  }
 }
 
 variable "rules" {
@@ -112,6 +72,10 @@ variable "replication" {
   description = "Running or Paused: events wait in their queues, for fourteen days at the most."
   type        = string
   default     = "Running"
+  validation {
+    condition     = contains(["Running", "Paused"], var.replication)
+    error_message = "replication must be Running or Paused."
+  }
 }
 
 variable "rest_endpoint" {
@@ -142,6 +106,10 @@ variable "log_level" {
   description = "What the functions log: DEBUG, INFO, WARNING or ERROR."
   type        = string
   default     = "INFO"
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "log_level must be DEBUG, INFO, WARNING or ERROR."
+  }
 }
 
 variable "log_retention_days" {
@@ -172,12 +140,20 @@ variable "canary_minutes" {
   description = "Minutes between runs of each bucket's canary: 0 for none, 10, 15, 30 or 60."
   type        = number
   default     = 0
+  validation {
+    condition     = contains([0, 10, 15, 30, 60], var.canary_minutes)
+    error_message = "canary_minutes must be 0, 10, 15, 30 or 60."
+  }
 }
 
 variable "architecture" {
   description = "The processor that the package was built for: arm64 or x86_64."
   type        = string
   default     = "arm64"
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.architecture)
+    error_message = "architecture must be arm64 or x86_64."
+  }
 }
 
 variable "memory_size" {
@@ -190,6 +166,10 @@ variable "timeout_seconds" {
   description = "The functions' timeout. The queues' visibility timeout is six times as long."
   type        = number
   default     = 120
+  validation {
+    condition     = contains([60, 120, 300, 900], var.timeout_seconds)
+    error_message = "timeout_seconds must be 60, 120, 300 or 900."
+  }
 }
 
 variable "maximum_concurrency" {
