@@ -26,7 +26,7 @@ locals {
     {
       Sid      = "ReadObjects"
       Effect   = "Allow"
-      Action   = ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
+      Action   = ["s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTagging", "s3:GetObjectVersionTagging", "s3:GetObjectRetention", "s3:GetObjectLegalHold"]
       Resource = [for source in local.sources : "${source.arn}/${source.prefix}*"]
     },
     # Without it a missing object is answered by 403 instead of 404, and a delete could not be told from a denial.

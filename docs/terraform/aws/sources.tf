@@ -98,7 +98,7 @@ resource "aws_cloudwatch_event_rule" "source" {
   event_pattern = jsonencode({
     source      = ["aws.s3"]
     account     = [each.value.owner]
-    detail-type = ["Object Created", "Object Deleted", "Object Tags Added", "Object Tags Deleted", "Object Restore Completed", "Object Storage Class Changed"]
+    detail-type = ["Object Created", "Object Deleted", "Object Tags Added", "Object Tags Deleted", "Object Restore Completed", "Object Retention Updated", "Object Storage Class Changed"]
     detail = merge(
       { bucket = { name = [each.key] } },
       { for wildcard in ["${each.value.prefix}*${each.value.suffix}"] : "object" => { key = [{ wildcard = wildcard }] } if wildcard != "*" }
