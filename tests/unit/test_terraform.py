@@ -10,7 +10,7 @@ import pytest
 from tests.unit import cfn
 from tests.unit.cfn import PARAMETERS, Stack
 from tests.unit.terraform import Module
-from tests.unit.terraform_as_cfn import differences, of_module, of_template
+from tests.unit.terraform_as_cfn import Form, differences, of_module, of_template
 
 EXCEPTIONS = {
     # resources
@@ -110,30 +110,39 @@ def variables_of(parameters: dict[str, str]) -> dict[str, Any]:
 
 
 EVERYTHING = variables_of(EVERYTHING_STACK)
-BOTH = pytest.mark.parametrize(
-    ("variables", "parameters"), [({}, {}), (EVERYTHING, EVERYTHING_STACK)], ids=["defaults", "everything"]
-)
+RULES = json.dumps([{"ID": "x", "Source": {"Bucket": "dummy"}, "Destination": {"Bucket": "gs://other/there"}}])
+CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "defaults": ({}, {}),
+    "everything": (EVERYTHING, EVERYTHING_STACK),
+    "rules": ({"rules": RULES, "destination_bucket": None}, {"ReplicationRules": RULES}),
+}
+"""The module's variables, and the stack's parameters that say the same."""
 
 
-@BOTH
-def test_the_module_makes_what_the_template_makes(variables: dict[str, Any], parameters: dict[str, str]) -> None:
-    module, template = of_module(Module(**variables).resources()), of_template(Stack(**parameters))
+def forms() -> dict[str, tuple[Form, Form]]:
+    """Return what the module and the template make in each case."""
+    return {
+        case: (of_module(Module(**variables).resources()), of_template(Stack(**parameters)))
+        for case, (variables, parameters) in CASES.items()
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_module_makes_what_the_template_makes(case: str) -> None:
+    module, template = forms()[case]
     found = differences(module, template, EXCEPTIONS)
     assert not found, "\n".join(found)
     assert sum(map(len, module.values())) > 300  # properties: neither side was read as nothing
 
 
 def test_every_resource_of_the_template_is_compared() -> None:
-    made = {name for parameters in ({}, EVERYTHING_STACK) for name in of_template(Stack(**parameters))}
+    made = {name for _, template in forms().values() for name in template}
     assert cfn.RESOURCES.keys() - made == NOT_MADE.keys()
     assert set(NOT_MADE.values()) == NOT_IN_THE_MODULE.keys()
 
 
 def test_each_exception_is_needed() -> None:
-    pairs = [
-        (of_module(Module(**variables).resources()), of_template(Stack(**parameters)))
-        for variables, parameters in [({}, {}), (EVERYTHING, EVERYTHING_STACK)]
-    ]
+    pairs = forms().values()
     for pattern in EXCEPTIONS:
         others = {each: reason for each, reason in EXCEPTIONS.items() if each != pattern}
         assert any(differences(module, template, others) for module, template in pairs), pattern
