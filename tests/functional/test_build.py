@@ -22,16 +22,10 @@ MACHINES = {b"\xb7\x00": "arm64", b"\x3e\x00": "x86_64"}
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
     """A working copy in which nothing is built."""
-    for name in (
-        "Makefile",
-        "build.mk",
-        "bench.mk",
-        "witness.mk",
-        "template.yaml",
-        "requirements.txt",
-        "requirements-aws.txt",
-    ):
+    for name in ("Makefile", "template.yaml", "requirements.txt", "requirements-aws.txt"):
         shutil.copy(ROOT / name, tmp_path)
+    for included in ROOT.glob("*.mk"):
+        shutil.copy(included, tmp_path)
     shutil.copytree(ROOT / "handler", tmp_path / "handler")
     return tmp_path
 
