@@ -79,7 +79,8 @@ def _is_context(text: str) -> bool:
 
     https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
     """
-    return text[:1].isalnum() and len(text.encode()) <= CONTEXT_BYTES and not _NO_CONTEXT.search(text)
+    is_begun_well = text[:1].isascii() and text[:1].isalnum()  # a wrong guess would have GCS refuse the object
+    return is_begun_well and len(text.encode()) <= CONTEXT_BYTES and not _NO_CONTEXT.search(text)
 
 
 def storage_class_of(original: Original, rule: Rule) -> str | None:

@@ -141,6 +141,16 @@ class Stamp:
         """Return True if only a rewrite can bring a copy that carries this to what is wanted."""
         return wanted.storage_class not in {None, self.storage_class} or wanted.kms_key not in {None, self.kms_key}
 
+    def over(self, before: Stamp) -> Stamp:
+        """Return what a copy that has `before` carries once it is patched with this: what is not named stays."""
+        return replace(
+            self,
+            storage_class=self.storage_class or before.storage_class,
+            kms_key=self.kms_key or before.kms_key,
+            contexts=before.contexts if self.contexts is None else self.contexts,
+            lock=before.lock if self.lock is None else self.lock,
+        )
+
     @property
     def of_bytes(self) -> Stamp:
         """How the bytes are stored, and nothing else: what a part of the copy has in common with it."""

@@ -30,7 +30,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from handler.composing import FAN, Joining
@@ -235,10 +235,9 @@ class Parts:
         if self._send is None or (marker.exists and (sent is None or self._now() - sent < RESENT)):
             return
         self._send([work for work in job.plan.spans if _overlap(gaps, span_of(work))])
+        marked = replace(job.plan.stored, custom_time=self._now())
         with suppress(Moved):  # another has sent them too
-            job.destination.put(
-                job.plan.marker, nothing_of(job.original), Stamp(custom_time=self._now()), expect=marker.generation
-            )
+            job.destination.put(job.plan.marker, nothing_of(job.original), marked, expect=marker.generation)
 
     def _united(self, job: Job, chain: Sequence[Piece], has_time: Callable[[], bool]) -> list[Piece]:
         """Compose spans that are whole, where there are more pieces than one compose takes."""
@@ -306,7 +305,7 @@ class Parts:
         if not whole.assumed or not exact.parts or cut_name(whole.check, exact.parts) == whole.plan:
             return
         with suppress(Moved):  # another has found it out too
-            job.destination.put(job.plan.exact, nothing_of(job.original), Stamp(), expect=ABSENT)
+            job.destination.put(job.plan.exact, nothing_of(job.original), job.plan.stored, expect=ABSENT)
         reason = f"the parts of {job.original.key!r} at S3 are not of one size, as they were taken to be"
         if work.span is None:
             raise Moved(reason)

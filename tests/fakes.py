@@ -297,14 +297,7 @@ class MemoryDestination:
             elif before is not None and (after is None or after < before):
                 raise Refused(f"{key!r}: customTime cannot go back")
             self._limit(key)
-            kept = replace(
-                stamp,
-                storage_class=stamp.storage_class or was.stamp.storage_class,
-                kms_key=stamp.kms_key or was.stamp.kms_key,
-                lock=was.stamp.lock if stamp.lock is None else stamp.lock,
-                contexts=was.stamp.contexts if stamp.contexts is None else stamp.contexts,
-            )
-            replica = replace(was, generation=generation, stamp=kept)
+            replica = replace(was, generation=generation, stamp=stamp.over(was.stamp))
             self._objects[key] = _Object(replica, self._objects[key].data)
             return replica
 

@@ -101,7 +101,7 @@ class FolderDestination:
                     size=was.size,
                     crc32c=was.crc32c,
                     md5=was.md5,
-                    stamp=stamp,
+                    stamp=stamp.over(was.stamp),
                 )
                 self._write_record(key, {found.identity: replica})
                 return replica

@@ -107,7 +107,7 @@ class GcsDestination:
             replica = replica_of(self._call(what, "GET", at))
             old = replica.stamp  # which names a PATCH must null
             if old.is_rewritten_for(stamp):
-                return self._rewritten(key, replica.size, stamp, expect)
+                return self._rewritten(key, replica.size, stamp.over(old), expect)
             gone = dict.fromkeys((*HEADERS, "customTime"))
             metadata = {**dict.fromkeys(old.metadata), **stamp.metadata}
             resource = {**gone, **resource_of(stamp), "metadata": metadata}
@@ -218,10 +218,10 @@ class GcsDestination:
             found = (int(answer.headers[f"x-goog-{name}"]) for name in ("generation", "metageneration"))
             return answer.data.decode(), Generation(*found)
 
-    def put_text(self, key: str, text: str, *, expect: Generation) -> Generation:
+    def put_text(self, key: str, text: str, *, expect: Generation, kms_key: str | None) -> Generation:
         """Store a small object of our own."""
         with translated(what := f"write {key!r}"):
-            stamp = Stamp(headers=Headers("text/plain"))
+            stamp = Stamp(headers=Headers("text/plain"), kms_key=kms_key)
             answer = self._insert(what, {"name": key}, stamp, text.encode(), expect)
             return replica_of(answer.json()).generation
 

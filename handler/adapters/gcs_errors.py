@@ -11,9 +11,18 @@ from handler.adapters.http import Answer
 from handler.adapters.http_connection import Broken
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 
-_HASH_MISMATCH = re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL)
-_NO_BUCKET = re.compile(r"The specified bucket does not exist\.?", re.IGNORECASE)
+_KMS = re.compile(r"Cloud ?KMS|kmsKey|cryptoKey", re.IGNORECASE)
 _SESSION = re.compile(r"upload_id=[\w%.~-]+")
+_BY_MESSAGE: tuple[tuple[int, re.Pattern[str], type[ReplicationError], str], ...] = (
+    (400, re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL), Corrupt, "Corrupt"),
+    (400, _KMS, Refused, "DstKmsKeyInvalidState"),  # disabled, destroyed, not there, or in another location
+    (403, _KMS, Refused, "DstKmsKeyNotPermitted"),
+    (404, re.compile(r"\AThe specified bucket does not exist\.?\Z", re.IGNORECASE), Refused, "DstBucketNotFound"),
+)
+_REMEDIES = {
+    "DstKmsKeyNotPermitted": "Grant roles/cloudkms.cryptoKeyEncrypterDecrypter on the key to the Cloud Storage service "
+    "agent of the bucket's project.",
+}
 _BUSY_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "quotaExceeded", "dailyLimitExceeded"}
 _FORBIDDEN = {
     "retentionPolicyNotMet": "DstObjectRetained",
@@ -79,15 +88,18 @@ def of_status(status: int, reasons: list[str], message: str, what: str) -> Repli
 
     https://cloud.google.com/storage/docs/json_api/v1/status-codes
     """
+    kind, code = _kind_of(status, reasons, message)
     text = f"{what}: GCS says {status} {', '.join(reasons)}: {message}"
-    if status == 400 and _HASH_MISMATCH.search(message):
-        return Corrupt(text)
-    if status == 404 and _NO_BUCKET.fullmatch(message):
-        return Refused(text, code="DstBucketNotFound")
+    return kind(f"{text} {_REMEDIES[code]}" if code in _REMEDIES else text, code=code)
+
+
+def _kind_of(status: int, reasons: list[str], message: str) -> tuple[type[ReplicationError], str]:
+    if status == 403 and _BUSY_REASONS.intersection(reasons):
+        return Unavailable, "DstThrottled"
+    for known, pattern, kind, code in _BY_MESSAGE:
+        if status == known and pattern.search(message):
+            return kind, code
     if status == 403:
-        if _BUSY_REASONS.intersection(reasons):
-            return Unavailable(text, code="DstThrottled")
         held = next((code for reason, code in _FORBIDDEN.items() if reason in reasons), None)
-        return Refused(text, code=held or "DstPutObjectNotPermitted")
-    kind, code = _BY_STATUS.get(status, (Unavailable, f"Dst{status}"))
-    return kind(text, code=code)
+        return Refused, held or "DstPutObjectNotPermitted"
+    return _BY_STATUS.get(status, (Unavailable, f"Dst{status}"))

@@ -34,7 +34,7 @@ class Objects(Protocol):
     def read_text(self, key: str) -> tuple[str, Generation]:
         """Return a small object's text. Raises NotFound."""
 
-    def put_text(self, key: str, text: str, *, expect: Generation) -> Generation:
+    def put_text(self, key: str, text: str, *, expect: Generation, kms_key: str | None) -> Generation:
         """Store a small object."""
 
     def delete(self, key: str, *, expect: Generation) -> None:
@@ -114,7 +114,8 @@ class Rewrite:
         """Store the token, if there is one. Where that fails, or another invocation stored its own, less is saved."""
         with suppress(ReplicationError):
             if token:
-                self._stored = self._objects.put_text(self._stored_at, token, expect=self._stored)
+                key, expect = self._stamp.kms_key, self._stored
+                self._stored = self._objects.put_text(self._stored_at, token, expect=expect, kms_key=key)
 
     def _forget(self) -> None:
         """Remove the stored token, which has done its work or has none to do."""

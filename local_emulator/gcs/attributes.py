@@ -95,12 +95,14 @@ def _check_storage_class(value: str | None) -> None:
         raise errors.invalid(f"Invalid storage class: '{value}'", xml_code="InvalidStorageClass")
 
 
-def _contexts(value: Any) -> dict[str, Any]:
-    """Return the contexts that are said, by key; None takes one away.
+def _contexts(value: Any) -> dict[str, Any] | None:
+    """Return the contexts that are said, by key; None takes one away, and for all takes all away.
 
     https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
     """
-    custom = (value or {}).get("custom") or {} if isinstance(value, dict | None) else None
+    custom = value.get("custom") if isinstance(value, dict) else value
+    if custom is None:
+        return None
     if not isinstance(custom, dict):
         raise errors.invalid("Invalid value for contexts.")
     for key, payload in custom.items():
@@ -113,8 +115,10 @@ def _contexts(value: Any) -> dict[str, Any]:
     return custom
 
 
-def _merged_contexts(old: dict[str, Any], said: dict[str, Any]) -> dict[str, Any] | None:
+def _merged_contexts(old: dict[str, Any], said: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return an object's contexts after some are said."""
+    if said is None:
+        return None
     at = now()
     custom = dict(old)
     for key, payload in said.items():

@@ -224,7 +224,9 @@ def copied(source: Stored, resource: attributes.Attributes | None) -> tuple[dict
     """Return what a copy says of itself: what it takes along, and what only the server may set."""
     from local_emulator.gcs.resources import carried_over
 
-    said = dict(resource) if resource else carried_over(source.attributes)
+    kept = carried_over(source.attributes)
+    contexts = {name: kept[name] for name in ("contexts",) if name in kept}
+    said = contexts | resource if resource else kept
     count = source.attributes.get("componentCount")
     return said, ({"componentCount": count} if count else {})
 

@@ -13,10 +13,13 @@ from handler.app import Service
 from tests.functional.rig import Rig, Told, message, record, rig_on
 from tests.functional.wire import Request, Wire, wire_to
 
+KMS_KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/copies"
 RULES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "tags": {"Destination": {"Tags": {"Status": "Enabled"}}},
     "classes": {"Destination": {"StorageClass": {"GLACIER_IR": "COLDLINE", "STANDARD": "STANDARD"}}},
+    "contexts": {"Destination": {"Tags": {"Status": "Enabled", "As": "Contexts"}}},
+    "key": {"Destination": {"EncryptionConfiguration": {"ReplicaKmsKeyID": KMS_KEY}}},
     "keeps": {"DeleteMarkerReplication": {"Status": "Disabled"}},
 }
 """By the first folder of a key, what its rule has beyond source, prefix and destination."""
@@ -46,6 +49,10 @@ class Bench:
 
     def copy(self, key: str) -> storage.Blob | None:
         return self.rig.blob(self.copies, key)
+
+    def contexts(self, key: str) -> dict[str, str]:
+        blob = self.copy(key)
+        return {} if blob is None else {name: each.value for name, each in blob.contexts.custom.items()}
 
     def data(self, key: str) -> bytes | None:
         blob = self.copy(key)

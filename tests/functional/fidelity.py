@@ -16,6 +16,7 @@ import anycrc
 
 from handler.model import MIB
 from tests.fakes import crc32c
+from tests.functional.bench import KMS_KEY
 from tests.functional.front import Truth
 from tests.functional.rig import BODY
 
@@ -103,7 +104,7 @@ class Kind:
     says: Mapping[str, str] = field(default_factory=dict)
     """What S3 says besides, and moto does not."""
     rule: str = "plain"
-    """By which rule: plain, tags, classes, cold."""
+    """By which rule: plain, tags, contexts, classes, cold, key."""
     versioned: bool = False
     restored: bool = False
     key: str = ""
@@ -125,7 +126,7 @@ class Kind:
 
 _SYSTEM, _USER, _TAGS, _CLASS = "System metadata", "User metadata", "Tags", "Storage class"
 _BYTES, _NAMES, _CHECK, _MIXED = "Bytes", "Names", "Integrity", "All at once"
-_PROVENANCE, _NOT = "Provenance", "Not carried over"
+_PROVENANCE, _ENCRYPTED, _NOT = "Provenance", "Encryption", "Not carried over"
 
 _TYPE = Row(_SYSTEM, "Content-Type", KEPT, "`contentType`")
 _NO_TYPE = Row(_SYSTEM, "no Content-Type", KEPT, "S3's own default, `binary/octet-stream`")
@@ -140,11 +141,19 @@ _METADATA = Row(_USER, "`x-amz-meta-*`", KEPT, "custom metadata of the same name
 _ENCODED = Row(_USER, "non-ASCII, which S3 hands out RFC 2047-encoded", MAPPED, "decoded: the text as it was given")
 _RAW_METADATA = Row(_USER, "raw non-ASCII bytes", MAPPED, "the text that they are in UTF-8, else in Latin-1")
 _LOOKS = Row(_USER, "what only looks RFC 2047-encoded", KEPT, "as it is")
-_TAGGED = Row(
+_TAGGED = Row(_TAGS, "tags, by a rule with `Destination.Tags` enabled", MAPPED, "custom metadata `s3-tag-<key>`")
+_CONTEXTS = Row(
     _TAGS,
-    "tags, by a rule with `Destination.Tags` enabled",
+    "tags, by a rule with `Destination.Tags` as `Contexts`",
     MAPPED,
-    "custom metadata `s3-tag-<key>`, or object contexts by `Destination.Tags.As`",
+    "object contexts of the same keys and values (`contexts.custom`)",
+)
+_NO_CONTEXTS = Row(
+    _TAGS,
+    "of these: an empty value, over 256 bytes, one that does not begin with a letter of ASCII or a digit, has a slash, "
+    "or begins with `google:`",
+    MAPPED,
+    "custom metadata `s3-tag-<key>`, as GCS takes no such context",
 )
 _UNTAGGED = Row(_TAGS, "tags, by any other rule", LEFT, "not asked for")
 _DEFAULT_CLASS = Row(_CLASS, "any readable class, by a rule without a map", LEFT, "the bucket's default class")
@@ -163,7 +172,13 @@ _VERSION = Row(
 _ALL = Row(_MIXED, "several of these in one object, chosen to meet one another", KEPT, "each as above")
 _REDIRECT = Row(_NOT, "website redirect", LEFT, "GCS has none for an object")
 _ENCRYPTION = Row(
-    _NOT, "SSE-S3 and SSE-KMS", LEFT, "the destination bucket's own encryption, or the rule's Cloud KMS key"
+    _ENCRYPTED, "SSE-S3 and SSE-KMS, by a rule without a key", LEFT, "the destination bucket's own encryption"
+)
+_KEYED = Row(
+    _ENCRYPTED,
+    "any encryption but SSE-C, by a rule with `ReplicaKmsKeyID`",
+    MAPPED,
+    "encrypted by that key of Cloud KMS (`kmsKeyName`)",
 )
 _ACL = Row(_NOT, "ACL", LEFT, "the destination bucket's own policy")
 
@@ -261,11 +276,34 @@ def _user() -> list[Kind]:
 def _tags() -> list[Kind]:
     one, odd = {"team": "red"}, {"a:b/c@d": "x=y + z", "UPPER": "_-.", "empty": ""}
     ten = {f"tag-{number}": "v" * number for number in range(10)}
-    return [
-        Kind(name=f"tags {name}{' kept' if rule == 'tags' else ''}", row=row, tags=tags, rule=rule)
-        for name, tags in (("one", one), ("ten", ten), ("odd", odd), ("none", {}))
-        for rule, row in (("tags", _TAGGED), ("plain", _UNTAGGED))
-    ] + [Kind(name="tags large kept", row=_TAGGED, tags=one, rule="tags", body=LARGE, versioned=True)]
+    contexts = [
+        Kind(name=f"contexts {name}", row=row, tags=tags, rule="contexts", copy={"contexts": tags}, body=body)
+        for name, tags, body, row in (
+            ("one", one, SMALL, _CONTEXTS),
+            ("large", one, LARGE, _CONTEXTS),
+            ("ten", {f"tag-{number}": f"v {number} = @" for number in range(10)}, SMALL, _CONTEXTS),
+            ("none", {}, SMALL, _CONTEXTS),
+        )
+    ]
+    unfit = {"a/b": "1", "c": "x/y", "empty": "", "-minus": "1", "d": "ü" * 129}
+    contexts.append(
+        Kind(
+            name="contexts that do not fit",
+            row=_NO_CONTEXTS,
+            tags=one | unfit,
+            rule="contexts",
+            copy={"contexts": one},
+        )
+    )
+    return (
+        contexts
+        + [
+            Kind(name=f"tags {name}{' kept' if rule == 'tags' else ''}", row=row, tags=tags, rule=rule)
+            for name, tags in (("one", one), ("ten", ten), ("odd", odd), ("none", {}))
+            for rule, row in (("tags", _TAGGED), ("plain", _UNTAGGED))
+        ]
+        + [Kind(name="tags large kept", row=_TAGGED, tags=one, rule="tags", body=LARGE, versioned=True)]
+    )
 
 
 def _classes() -> list[Kind]:
@@ -430,6 +468,10 @@ def _provenance() -> list[Kind]:
         Kind(name="version", row=_VERSION, versioned=True),
         Kind(name="website redirect", row=_REDIRECT, headers={"x-amz-website-redirect-location": "/elsewhere"}),
         Kind(name="sse-s3", row=_ENCRYPTION, headers={"x-amz-server-side-encryption": "AES256"}),
+        *(
+            Kind(name=f"key {name}", row=_KEYED, rule="key", body=body, copy={"kms_key_name": KMS_KEY})
+            for name, body in (("small", SMALL), ("large", LARGE))
+        ),
         Kind(name="acl", row=_ACL, headers={"x-amz-acl": "public-read"}),
     ]
 

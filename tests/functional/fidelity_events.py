@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.functional.bench import Bench
+from google.cloud.storage.blob import ObjectContexts, ObjectCustomContextPayload
+
+from tests.functional.bench import KMS_KEY, Bench
 from tests.functional.front import Truth
 from tests.functional.rig import BODY
 
@@ -43,6 +45,8 @@ class Happening:
     """Custom metadata of the copy afterwards, None what it has not."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the copy afterwards."""
+    contexts: Mapping[str, str] | None = None
+    """Contexts of the copy afterwards; None: not looked at."""
 
 
 def _tag(**tags: str) -> Act:
@@ -145,6 +149,28 @@ def _copy_changed(*, metadata: Mapping[str, str | None] | None = None, **fields:
     return act
 
 
+def _copy_in_other_contexts(bench: Bench, bucket: str, key: str) -> None:
+    """Somebody removes a context and adds another."""
+    blob = bench.copy(key)
+    assert blob is not None
+    contexts = ObjectContexts(blob, {"other": ObjectCustomContextPayload("1")})
+    contexts["custom"]["team"] = None
+    blob.contexts = contexts
+    blob.patch()
+    assert bench.contexts(key) == {"other": "1"}
+
+
+def _copy_encrypted_otherwise(bench: Bench, bucket: str, key: str) -> None:
+    """Somebody rewrites the copy by another key, and keeps its metadata."""
+    blob = bench.copy(key)
+    assert blob is not None
+    assert (blob.kms_key_name or "").startswith(KMS_KEY)
+    other = bench.rig.gcs.bucket(bench.copies.name).blob(key, kms_key_name=f"{KMS_KEY}-of-somebody")
+    other.metadata, other.content_type, other.custom_time = blob.metadata, blob.content_type, blob.custom_time
+    other.rewrite(blob)
+    assert other.kms_key_name != blob.kms_key_name
+
+
 def _copy_replaced(bench: Bench, bucket: str, key: str) -> None:
     """Somebody puts other bytes of the same size in the copy's place, and keeps its metadata."""
     before = bench.copy(key)
@@ -211,6 +237,36 @@ HAPPENINGS = [
         metadata={"s3-tag-team": None},
     ),
     Happening(
+        what="tags replaced, by a rule with tags as contexts",
+        becomes="one metadata patch",
+        event="ObjectTagging:Put",
+        before=_tag(team="red", old="1"),
+        act=_tag(team="blue"),
+        rule="contexts",
+        writes=("patch",),
+        contexts={"team": "blue"},
+    ),
+    Happening(
+        what="tags deleted, by a rule with tags as contexts",
+        becomes="one metadata patch",
+        event="ObjectTagging:Delete",
+        before=_tag(team="red"),
+        act=_untag,
+        rule="contexts",
+        writes=("patch",),
+        contexts={},
+    ),
+    Happening(
+        what="the copy's contexts changed by somebody, by a rule with tags as contexts, and any event",
+        becomes="repaired: one metadata patch",
+        event="ObjectTagging:Put",
+        before=_tag(team="red"),
+        act=_copy_in_other_contexts,
+        rule="contexts",
+        writes=("patch",),
+        contexts={"team": "red"},
+    ),
+    Happening(
         what="tags put, by a rule without tags",
         becomes="nothing",
         event="ObjectTagging:Put",
@@ -266,6 +322,15 @@ HAPPENINGS = [
         writes=("rewrite",),
         of_object={"size": len(OLD)},
         fields={"storage_class": "COLDLINE"},
+    ),
+    Happening(
+        what="the copy encrypted by another key, by a rule with a key, and any event",
+        becomes="repaired: one rewrite within GCS",
+        event="ObjectTagging:Put",
+        act=_copy_encrypted_otherwise,
+        rule="key",
+        writes=("rewrite",),
+        fields={"kms_key_name": f"{KMS_KEY}/cryptoKeyVersions/1"},
     ),
     Happening(
         what="lifecycle transition, by a rule with a map",

@@ -82,6 +82,17 @@ def _forbidden(bench: Bench, name: str) -> dict[str, Any]:
     return record(bench.bucket, name)
 
 
+def _key_denied(bench: Bench, name: str) -> dict[str, Any]:
+    key = f"key/{name}"
+    bench.rig.put(bench.bucket, key, BODY)
+    message = "Permission denied on Cloud KMS key. Please ensure that your Cloud Storage service account has been "
+    bench.wire.plan(
+        lambda request: key.encode() in request.body,
+        Trouble(status=403, reason="forbidden", message=f"{message}authorized to use this key."),
+    )
+    return record(bench.bucket, key)
+
+
 def _too_long(bench: Bench, name: str) -> dict[str, Any]:
     bucket, key = bench.others["deep"], "k" * 1000
     bench.rig.put(bucket, key, BODY)
@@ -146,6 +157,7 @@ REFUSALS = [
     Refusal("a hold on the copy, which is to go", "DstObjectHeld", _protected_deletion),
     Refusal("a retention policy at the destination", "DstObjectRetained", _retained),
     Refusal("no permission to write", "DstPutObjectNotPermitted", _forbidden),
+    Refusal("no permission to encrypt by the rule's key of Cloud KMS", "DstKmsKeyNotPermitted", _key_denied),
     Refusal("a message that is not JSON", "Malformed", lambda *_: "not JSON", counted=False),
     Refusal(
         "an event of another major version",

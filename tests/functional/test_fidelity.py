@@ -16,13 +16,14 @@ from handler.model import SMALL
 from local_emulator.gcs import GcsServer
 from tests.fakes import crc32c, md5
 from tests.functional import fidelity_document
+from tests.functional.bench import KMS_KEY
 from tests.functional.fidelity import CLASSES, DOCUMENT, KINDS, Kind
 from tests.functional.rig import Rig, message, record, rig_on
 
 
 @dataclass
 class World:
-    """Two source buckets, their four rules each, and where the copies go."""
+    """Two source buckets, their rules, and where the copies go."""
 
     rig: Rig
     plain: str
@@ -57,8 +58,10 @@ def world(s3_url: str, gcs_server: GcsServer) -> Iterator[World]:
         destinations: dict[str, dict[str, Any]] = {
             "plain": {},
             "tags": {"Tags": {"Status": "Enabled"}},
+            "contexts": {"Tags": {"Status": "Enabled", "As": "Contexts"}},
             "classes": {"StorageClass": CLASSES},
             "cold": {"StorageClass": "ARCHIVE"},
+            "key": {"EncryptionConfiguration": {"ReplicaKmsKeyID": KMS_KEY}},
         }
         rules = [
             {
@@ -79,7 +82,12 @@ def fields_of(blob: storage.Blob) -> dict[str, Any]:
         *("content_type", "content_encoding", "content_disposition", "content_language", "cache_control"),
         *("custom_time", "storage_class", "size", "crc32c", "md5_hash"),
     )
-    return {name: getattr(blob, name) for name in names} | {"metadata": dict(blob.metadata or {})}
+    key = (blob.kms_key_name or "").partition("/cryptoKeyVersions/")[0]
+    return {name: getattr(blob, name) for name in names} | {
+        "metadata": dict(blob.metadata or {}),
+        "kms_key_name": key or None,
+        "contexts": {name: context.value for name, context in blob.contexts.custom.items()},
+    }
 
 
 def expected(world: World, kind: Kind, key: str) -> dict[str, Any]:
@@ -92,6 +100,9 @@ def expected(world: World, kind: Kind, key: str) -> dict[str, Any]:
         metadata["s3-expires"] = kind.says["expires"]
     if kind.rule == "tags":
         metadata |= {f"s3-tag-{name}": value for name, value in kind.tags.items()}
+    if kind.rule == "contexts":
+        contexts = kind.copy["contexts"]
+        metadata |= {f"s3-tag-{name}": value for name, value in kind.tags.items() if name not in contexts}
     metadata |= {
         "s3-replica-bucket": bucket,
         "s3-replica-key": key,
@@ -111,6 +122,8 @@ def expected(world: World, kind: Kind, key: str) -> dict[str, Any]:
         "cache_control": kind.headers.get("Cache-Control"),
         "custom_time": object_["LastModified"],
         "storage_class": "STANDARD",
+        "kms_key_name": None,
+        "contexts": {},
         "size": len(kind.whole),
         "crc32c": crc32c(kind.whole),
         "md5_hash": md5(kind.whole),

@@ -47,6 +47,9 @@ def test_an_event_asks_for_this_and_no_more(bench: Bench, happening: Happening) 
         assert {name: (blob.metadata or {}).get(name) for name in happening.metadata} == happening.metadata
         assert {name: getattr(blob, name) for name in happening.fields} == happening.fields
 
+    if happening.contexts is not None:
+        assert bench.contexts(key) == happening.contexts
+
     bench.deliver(key, happening.event, bucket=bucket, **happening.of_object)
     assert [write for write in bench.writes() if write != "insert"] == [], "it is equal now"
 

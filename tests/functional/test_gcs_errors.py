@@ -25,6 +25,11 @@ from handler.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import reader
 from tests.functional.wire import Trouble, Wire, every
 
+KEY_DENIED = (
+    "Permission denied on Cloud KMS key. Please ensure that your Cloud Storage service account has been authorized to "
+    "use this key."
+)
+"""As GCS says it: https://github.com/googleapis/google-cloud-java/issues/3594."""
 NO_BUCKET = "The specified bucket does not exist."
 BY_STATUS: list[tuple[int, str, str, type[ReplicationError], str]] = [
     (304, "", "", Moved, "Moved"),  # which has no body
@@ -34,6 +39,9 @@ BY_STATUS: list[tuple[int, str, str, type[ReplicationError], str]] = [
     (401, "required", "Login required.", Unavailable, "DstCredentialsRejected"),
     (403, "forbidden", "x does not have storage.objects.create access.", Refused, "DstPutObjectNotPermitted"),
     (403, "", "", Refused, "DstPutObjectNotPermitted"),
+    (403, "forbidden", KEY_DENIED, Refused, "DstKmsKeyNotPermitted"),
+    (403, "quotaExceeded", "Quota exceeded for Cloud KMS cryptographic requests.", Unavailable, "DstThrottled"),
+    (400, "invalid", "Cloud KMS key is disabled, destroyed, or scheduled to be.", Refused, "DstKmsKeyInvalidState"),
     (403, "retentionPolicyNotMet", "Object is subject to retention.", Refused, "DstObjectRetained"),
     (403, "objectUnderActiveHold", "Object is under active hold.", Refused, "DstObjectHeld"),
     (403, "rateLimitExceeded", "Slow down.", Unavailable, "DstThrottled"),

@@ -71,6 +71,21 @@ def test_the_next_invocation_continues_where_the_time_ended(
     assert gcs_bucket.data("k") == DATA
 
 
+def test_a_token_is_stored_under_the_key_of_the_copy(
+    gcs: GcsDestination, wire: Wire, there: Replica, left: list[float]
+) -> None:
+    """An organisation's policy may refuse whatever is under no key: constraints/gcp.restrictNonCmekServices."""
+    keyed = replace(STAMP, kms_key="projects/p/locations/us/keyRings/r/cryptoKeys/k")
+    wire.plan(is_rewrite, Trouble(before=lambda: left.__setitem__(0, 0.0)))
+    with pytest.raises(Unavailable):
+        gcs.patch("k", keyed, expect=there.generation)
+    left[0] = 60.0
+    (token,) = staged(gcs)
+    assert gcs.head(token).stamp.kms_key == keyed.kms_key
+    assert gcs.patch("k", keyed, expect=there.generation).stamp.kms_key == keyed.kms_key
+    assert rewrites(wire) == 5, "no step is made twice"
+
+
 def test_a_rewrite_in_one_invocation_stores_no_token(gcs: GcsDestination, wire: Wire, there: Replica) -> None:
     assert gcs.patch("k", COLD, expect=there.generation).stamp.storage_class == "COLDLINE"
     assert rewrites(wire) == 5

@@ -370,6 +370,7 @@ def test_every_refusal_is_the_objects_or_the_operators() -> None:
     """A code that is new in the handler must be put on one of the two lists."""
     found = {*s3._REFUSED.values(), *gcs_errors._FORBIDDEN.values()}
     found |= {code for kind, code in gcs_errors._BY_STATUS.values() if kind is Refused}
+    found |= {code for _, _, kind, code in gcs_errors._BY_MESSAGE if kind is Refused}
     for path in Path(compare.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refused":
@@ -380,6 +381,8 @@ def test_every_refusal_is_the_objects_or_the_operators() -> None:
 
 
 OF_THE_OPERATOR = {
+    "DstKmsKeyInvalidState",
+    "DstKmsKeyNotPermitted",
     "DstBucketNotFound",
     "DstPutObjectNotPermitted",
     "DstRequestInvalid",

@@ -61,6 +61,9 @@ GONE = replace(RULE, id="gone", deletes=False)
 OTHER_KEY = replace(PLAIN, key="key2")
 STAMP = mapping.stamp_of(PLAIN, RULE)
 DEFAULT = Headers(content_type="application/octet-stream")
+KEYED, PATCHED = replace(RULE, kms_key="a"), (Action.PATCH, "low")
+CONTEXTS = replace(RULE, replicate_tags=True, tags_as_contexts=True)
+IN_CONTEXTS = (CONTEXTS,), Action.PATCH, "low"
 HEAL, EQUAL = ((RULE,), Action.PATCH, "low"), ((RULE,), Action.NOTHING, "low")
 KEPT, NOT_OURS, LEFT = ((Action.NOTHING, rule) for rule in ("keeps", "elsewhere", "moved"))
 ARCHIVED = replace(PLAIN, archived=True, storage_class="GLACIER")
@@ -92,6 +95,24 @@ ROWS = [
     ("user metadata added at GCS", CSV, changed(copy_of(CSV), more="z"), *HEAL),
     ("user metadata removed at GCS", CSV, without(copy_of(CSV), "a", prefix=""), *HEAL),
     ("a Content-Type that is GCS's default for none", PLAIN, changed(copy_of(PLAIN), headers=DEFAULT), *EQUAL),
+    ("under no key of Cloud KMS, where the rule names one", PLAIN, copy_of(PLAIN), (KEYED,), Action.PATCH, "low"),
+    ("under another key", PLAIN, copy_of(PLAIN, KEYED, stamp=replace(STAMP, kms_key="b")), (KEYED,), *PATCHED),
+    ("under the rule's key", PLAIN, copy_of(PLAIN, KEYED), (KEYED,), Action.NOTHING, "low"),
+    ("under a key that no rule names", PLAIN, copy_of(PLAIN, KEYED), *EQUAL),
+    (
+        "a context changed at GCS",
+        RED,
+        copy_of(RED, CONTEXTS, stamp=replace(STAMP, contexts={"team": "x"})),
+        *IN_CONTEXTS,
+    ),
+    (
+        "a context added at GCS",
+        PLAIN,
+        copy_of(PLAIN, CONTEXTS, stamp=replace(STAMP, contexts={"a": "x"})),
+        *IN_CONTEXTS,
+    ),
+    ("tags that are contexts", RED, copy_of(RED, CONTEXTS), (CONTEXTS,), Action.NOTHING, "low"),
+    ("contexts that no rule asks for", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, contexts={"a": "b"})), *EQUAL),
     ("customTime lost at GCS", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, custom_time=None)), *HEAL),
     ("customTime later at GCS", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, custom_time=LATER)), *EQUAL),
     ("the storage class changed at GCS", PLAIN, copy_of(PLAIN, stamp=replace(STAMP, storage_class="NEARLINE")), *EQUAL),
@@ -309,6 +330,9 @@ def test_metadata_do_not_wait_for_a_long_rewrite_and_the_copy_is_not_equal_befor
     assert decide("key", changed, replace(copy, stamp=wanted), (cold,)).action is Action.NOTHING
 
     small = replace(before, size=LONG_REWRITE)
+    keyed = decide("key", changed, replace(copy, stamp=replace(copy.stamp, kms_key="b")), (replace(RULE, kms_key="a"),))
+    assert (keyed.stamp.kms_key, keyed.stamp.metadata["a"]) == (None, "b")
+
     at_once = decide("key", replace(small, user_metadata={"a": "b"}), replace(copy, size=small.size), (cold,))
     assert at_once.stamp.storage_class == "COLDLINE"
 

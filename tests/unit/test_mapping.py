@@ -26,6 +26,7 @@ from tests.fakes import BEGINNING, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
 ORIGINAL = original_of(b"data", user_metadata={"owner": "Zoë"}, headers=Headers(content_type="text/csv"))
+TO_CONTEXTS = replace(RULE, replicate_tags=True, tags_as_contexts=True)
 TAGS = {"team": "red", "naïve key": "a=b&c"}
 
 
@@ -141,6 +142,44 @@ def test_tags_become_metadata_where_the_rule_says_so() -> None:
         TAG + "team": "red",
         TAG + "naïve key": "a=b&c",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("team", "red"), ("a:b @ c", "x=y + z"), ("T" * 128, "v" * 256), ("naïve key", "v" + "ü" * 127)],
+)
+def test_tags_become_contexts_where_the_rule_says_so(name: str, value: str) -> None:
+    stamp = stamp_of(replace(ORIGINAL, tags={"plain": "1", name: value}), TO_CONTEXTS)
+    assert stamp.contexts == {"plain": "1", name: value}
+    assert not [entry for entry in stamp.metadata if entry.startswith(TAG)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("empty", ""),
+        ("-begins", "v"),
+        ("_begins", "v"),
+        ("übel", "v"),
+        ("k", "+1"),
+        ("a/b", "v"),
+        ("k", "a/b"),
+        ("google:team", "v"),
+        ("k", "v" + "ü" * 128),
+    ],
+)
+def test_tags_that_gcs_takes_as_no_context_are_metadata(name: str, value: str) -> None:
+    stamp = stamp_of(replace(ORIGINAL, tags={"plain": "1", name: value}), TO_CONTEXTS)
+    assert stamp.contexts == {"plain": "1"}
+    assert {entry: text for entry, text in stamp.metadata.items() if entry.startswith(TAG)} == {TAG + name: value}
+
+
+def test_the_provenance_changes_with_each_context() -> None:
+    digests = {
+        stamp_of(replace(ORIGINAL, tags=tags), TO_CONTEXTS).metadata[PROVENANCE + "digest"]
+        for tags in ({"a": "1"}, {"a": "2"}, {"b": "1"}, {})
+    }
+    assert len(digests) == 4
 
 
 def test_expires_becomes_metadata() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -101,6 +101,29 @@ def test_a_large_object_is_copied_in_parts_and_none_is_left(threads: Executor, a
     assert outcome.bytes == len(DATA)
     assert bench.only_the_copy()
     assert bench.run().actions == ()
+
+
+def test_all_that_is_staged_is_under_the_rules_key(threads: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(threads, span=100)
+    bench.rule = replace(RULE, kms_key="the key")
+    bench.source.put("k", DATA, checksums={"CRC64NVME": crc64nvme(DATA)}, composites={})
+    written: list[str | None] = []
+
+    def watching(write: Callable[..., Replica]) -> Callable[..., Replica]:
+        def watched(*args: Any, **how: Any) -> Replica:
+            replica = write(*args, **how)
+            written.append(replica.stamp.kms_key)
+            return replica
+
+        return watched
+
+    for verb in ("put", "patch", "compose"):
+        monkeypatch.setattr(bench.destination, verb, watching(getattr(bench.destination, verb)))
+    with pytest.raises(Unavailable):
+        bench.run(queue=True)
+    assert [outcome.equal for outcome in bench.run_all()] == [True]
+    assert len(written) > 10
+    assert set(written) == {"the key"}
 
 
 @pytest.mark.parametrize("algorithm", CHECKSUMS)

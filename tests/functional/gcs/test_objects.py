@@ -192,6 +192,68 @@ def test_custom_time_only_goes_forward(api: Api) -> None:
     assert api.object("PUT", "k", json={}).status_code == 400
 
 
+def test_contexts_are_merged_by_a_patch_and_taken_along_by_a_rewrite(api: Api) -> None:
+    def values() -> dict[str, str]:
+        custom = api.resource("k").get("contexts", {}).get("custom", {})
+        return {key: payload["value"] for key, payload in custom.items()}
+
+    def patch(value: Any) -> dict[str, str]:
+        assert api.object("PATCH", "k", json={"contexts": value}).status_code == 200
+        return values()
+
+    api.multipart({"name": "k", "contexts": {"custom": {"a": {"value": "1"}, "b": {"value": "2"}}}}, b"")
+    made = api.resource("k")["contexts"]["custom"]["a"]
+    assert made["createTime"] == made["updateTime"]
+    assert patch({"custom": {"a": {"value": "3"}, "b": None, "c": {"value": "4"}}}) == {"a": "3", "c": "4"}
+    assert api.resource("k")["contexts"]["custom"]["a"]["createTime"] == made["createTime"]
+    assert api.object("PATCH", "k", json={"metadata": {"x": "y"}}).status_code == 200
+    to_k = f"/rewriteTo/b/{api.bucket}/o/k"
+    assert api.object("POST", "k", to_k, json={"storageClass": "COLDLINE"}).status_code == 200
+    assert values() == {"a": "3", "c": "4"}
+    listed = api.call("GET", f"/storage/v1/b/{api.bucket}/o", params={"fields": "items(contexts)"}).json()["items"]
+    assert listed[0]["contexts"] == api.resource("k")["contexts"]
+    assert patch(None) == {}
+    assert "contexts" not in api.resource("k")
+
+
+def test_a_key_is_named_by_the_query_of_each_write_and_changed_by_a_rewrite_only(api: Api) -> None:
+    def key_of(name: str) -> str | None:
+        return api.resource(name).get("kmsKeyName")
+
+    one, two = ("projects/p/locations/us/keyRings/r/cryptoKeys/" + name for name in ("one", "two"))
+    api.insert("media", kmsKeyName=one)
+    api.multipart({"name": "multipart"}, b"x", kmsKeyName=one)
+    api.send(api.begin("resumable", kmsKeyName=one), b"x")
+    order = {"sourceObjects": [{"name": "media"}], "destination": {}}
+    api.object("POST", "composed", "/compose", params={"kmsKeyName": one}, json=order)
+    for name in ("media", "multipart", "resumable", "composed"):
+        assert key_of(name) == f"{one}/cryptoKeyVersions/1"
+    to_k = f"/rewriteTo/b/{api.bucket}/o/k"
+    for name in (two, one):
+        assert api.object("POST", "multipart", to_k, params={"destinationKmsKeyName": name}).json()["done"]
+        assert key_of("k") == f"{name}/cryptoKeyVersions/1"
+    api.object("POST", "multipart", to_k)
+    assert key_of("k") is None, "the bucket's own encryption, unless a key is named"
+    assert api.object("PATCH", "k", json={"kmsKeyName": two}).status_code == 501
+
+
+def test_a_rewrite_to_another_key_moves_bytes_in_steps(api: Api) -> None:
+    api.insert("k", bytes((1 << 20) + 1))
+    query = {"maxBytesRewrittenPerCall": str(1 << 20)}
+    query["destinationKmsKeyName"] = "projects/p/locations/us/keyRings/r/cryptoKeys/one"
+    first = api.object("POST", "k", f"/rewriteTo/b/{api.bucket}/o/k", params=query).json()
+    assert (first["done"], first["totalBytesRewritten"]) == (False, str(1 << 20))
+    other = query | {"destinationKmsKeyName": "projects/p/locations/us/keyRings/r/cryptoKeys/two"}
+    for asked, status in ((other, 400), (query, 200)):
+        params = {**asked, "rewriteToken": first["rewriteToken"]}
+        assert api.object("POST", "k", f"/rewriteTo/b/{api.bucket}/o/k", params=params).status_code == status
+
+
+@pytest.mark.parametrize("name", ["k", "projects/p/locations/us/keyRings/r", "/projects/p/locations/l/keyRings/r/x/k"])
+def test_what_is_no_name_of_a_key_is_refused(api: Api, name: str) -> None:
+    assert api.insert("k", kmsKeyName=name).status_code == 400
+
+
 @pytest.mark.parametrize("hold", ["temporaryHold", "eventBasedHold"])
 def test_holds_protect_from_overwriting_and_deleting(api: Api, hold: str) -> None:
     api.multipart({"name": "k", hold: True}, b"old")
