@@ -118,8 +118,10 @@ def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
 
     S3's listings have neither tags, nor headers, nor checksums other than the ETag. So this trusts the digest that the
     replica carries, and checks that the replica's own headers, metadata and bytes still are what was digested and
-    recorded. False means only that the listings cannot tell.
+    recorded. False means only that the listings cannot tell, as S3's do not of locks.
     """
+    if rule.locks:
+        return False
     metadata = replica.stamp.metadata
     own = {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
     contexts = (replica.stamp.contexts or {}) if rule.replicate_tags and rule.tags_as_contexts else None
@@ -189,13 +191,13 @@ def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
 def before_rewrite(original: Original, replica: Replica, stamp: Stamp) -> Stamp:
     """Return what to patch first where `stamp` asks for a storage class or key whose rewrite may outlive an invocation.
 
-    That is everything but the class, the key and the digest. Headers and metadata are then right at once and do not
-    wait for the rewrite, and the copy does not pass for equal before the rewrite is done. If only these are left to
-    change, or if no long rewrite is to come, the result is `stamp` itself.
+    That is everything but the class, the key, the digest, and a lock, over which no rewrite could come. Headers and
+    metadata are then right at once and do not wait for the rewrite, and the copy does not pass for equal before the
+    rewrite is done. If only these are left to change, or if no long rewrite is to come, the result is `stamp` itself.
     """
     if not replica.stamp.is_rewritten_for(stamp) or original.size <= LONG_REWRITE:
         return stamp
-    first = _undigested(replace(stamp, storage_class=None, kms_key=None))
+    first = _undigested(replace(stamp, storage_class=None, kms_key=None, lock=None))
     return stamp if has_same_attributes(_undigested(replica.stamp), first) else first
 
 

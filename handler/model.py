@@ -57,23 +57,30 @@ class Headers(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """What keeps an object from being deleted, in GCS's words, as far as it is still in force."""
+    """What keeps an object from being deleted, in GCS's words, as far as it is known and still in force.
+
+    S3 answers who may not see a lock as if there were none. So what is not told of is left as it is.
+    """
 
     mode: str = ""
-    """ "Unlocked" (S3: GOVERNANCE) or "Locked" (COMPLIANCE), which nobody can shorten; "" for no retention."""
+    """ "Unlocked" (S3: GOVERNANCE) or "Locked" (COMPLIANCE), which nobody can shorten; "" for no retention known."""
     until: datetime | None = None
-    hold: bool = False
-    """A legal hold in S3, a temporary hold in GCS."""
+    hold: bool | None = None
+    """A legal hold in S3, a temporary hold in GCS; None where it is not known."""
+
+    def over(self, before: Lock | None) -> Lock:
+        """Return the lock of an object that had `before`, and gets what is known here."""
+        before = before or Lock()
+        retained = self if self.mode else before
+        return Lock(retained.mode, retained.until, before.hold if self.hold is None else self.hold)
 
     def is_met_by(self, actual: Lock) -> bool:
         """Return True if a copy is locked so, or Locked for longer, which nothing can undo."""
-        if self.hold != actual.hold:
+        if self.hold not in {None, bool(actual.hold)}:
             return False
-        if (self.mode, self.until) == (actual.mode, actual.until):
+        if self.until is None or (self.mode, self.until) == (actual.mode, actual.until):
             return True
-        return (
-            actual.mode == "Locked" and actual.until is not None and (self.until is None or self.until <= actual.until)
-        )
+        return actual.mode == "Locked" and actual.until is not None and self.until <= actual.until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +155,7 @@ class Stamp:
             storage_class=self.storage_class or before.storage_class,
             kms_key=self.kms_key or before.kms_key,
             contexts=before.contexts if self.contexts is None else self.contexts,
-            lock=before.lock if self.lock is None else self.lock,
+            lock=self.lock.over(before.lock) if self.lock else before.lock,
         )
 
     @property

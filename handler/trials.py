@@ -50,6 +50,9 @@ def _source(s3: Any, rule: Rule, owner: str | None) -> Iterator[Row]:
     yield tried(where, "s3:GetObject", lambda: s3.get_object(**missing))
     yield tried(where, "s3:GetObjectVersion", lambda: s3.get_object(**missing, VersionId="null"))
     yield tried(where, "s3:GetObjectTagging", lambda: s3.get_object_tagging(**missing))
+    if rule.locks:  # without these S3 answers as if nothing were locked
+        yield tried(where, "s3:GetObjectRetention", lambda: s3.get_object_retention(**missing))
+        yield tried(where, "s3:GetObjectLegalHold", lambda: s3.get_object_legal_hold(**missing))
     yield Row("not tried", where, "kms:Decrypt", "only an object that is encrypted with the key can tell")
 
 

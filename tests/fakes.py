@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import google_crc32c
 
 from handler.errors import Moved, NotFound, Refused, Unavailable
-from handler.model import KIB, Generation, Headers, Original, Replica, S3Part, Span, Stamp
+from handler.model import KIB, Generation, Headers, Lock, Original, Replica, S3Part, Span, Stamp
 from handler.pace import Pace
 from handler.ports import Composer, Destination, Reader, Source
 from handler.transfer import CheckedReader, composite_of, pieces
@@ -283,6 +283,7 @@ class MemoryDestination:
         data = b"".join(pieces(body, 64 * KIB))
         with self._lock:
             self._expect(key, expect)
+            self._require_unlocked(key)
             self._limit(key)
             return self._store(key, data, stamp)
 
@@ -292,11 +293,14 @@ class MemoryDestination:
             before, after = was.stamp.custom_time, stamp.custom_time
             generation = was.generation._replace(metageneration=was.generation.metageneration + 1)
             if was.stamp.is_rewritten_for(stamp):  # a rewrite, which makes a new generation
+                self._require_unlocked(key)
                 self._generations += 1
                 generation = Generation(self._generations, 1)
             elif before is not None and (after is None or after < before):
                 raise Refused(f"{key!r}: customTime cannot go back")
             self._limit(key)
+            if stamp.lock and was.stamp.lock and stamp.lock._replace(hold=None).is_met_by(was.stamp.lock):
+                stamp = replace(stamp, lock=Lock(hold=stamp.lock.hold))
             replica = replace(was, generation=generation, stamp=stamp.over(was.stamp))
             self._objects[key] = _Object(replica, self._objects[key].data)
             return replica
@@ -304,6 +308,7 @@ class MemoryDestination:
     def delete(self, key: str, *, expect: Generation) -> None:
         with self._lock:
             self._expect(key, expect, present=True)
+            self._require_unlocked(key)
             self._limit(key)
             del self._objects[key]
 
@@ -317,6 +322,7 @@ class MemoryDestination:
             if len({self._objects[part].replica.stamp.storage_class for part in parts}) > 1:
                 raise Refused("the parts are of several storage classes")
             self._expect(key, expect)
+            self._require_unlocked(key)
             self._limit(key)
             composed = self._store(key, b"".join(self._objects[part].data for part in parts), stamp)
             without_md5 = replace(composed, md5=None)
@@ -334,6 +340,13 @@ class MemoryDestination:
             }
             self.lists.append(len(found))
             return found
+
+    def _require_unlocked(self, key: str) -> None:
+        lock = self._replica(key).stamp.lock or Lock()
+        if lock.hold:
+            raise Refused(f"{key!r} is held", code="DstObjectHeld")
+        if lock.until and lock.until > datetime.now(UTC):
+            raise Refused(f"{key!r} is retained until {lock.until}", code="DstObjectRetained")
 
     def lifecycle(self, key: str, storage_class: str) -> None:
         """Move an object to another class as the bucket's own rule does: the metageneration grows, and nobody asked."""

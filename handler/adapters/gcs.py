@@ -23,6 +23,7 @@ from handler.adapters.gcs_resources import (
     encoded,
     forbidden,
     multipart,
+    overrides,
     replica_of,
     require_storable,
     resource_of,
@@ -104,7 +105,7 @@ class GcsDestination:
             raise Moved(f"{key!r}: nothing to patch")
         at = f"{self._at(key)}?{_held(expect)}"
         with _absence_is_moved(key), translated(what := f"patch {key!r}"):
-            replica = replica_of(self._call(what, "GET", at))
+            replica = replica_of(found := self._call(what, "GET", at))
             old = replica.stamp  # which names a PATCH must null
             if old.is_rewritten_for(stamp):
                 return self._rewritten(key, replica.size, stamp.over(old), expect)
@@ -114,10 +115,9 @@ class GcsDestination:
             resource.pop("storageClass", None)
             if old.contexts and stamp.contexts is not None:
                 resource["contexts"]["custom"] |= {name: None for name in old.contexts if name not in stamp.contexts}
-            if stamp.lock is not None:
-                resource["retention"] = resource.get("retention")
-                if old.lock and stamp.lock._replace(hold=old.lock.hold).is_met_by(old.lock):
-                    del resource["retention"]  # it stays: nothing can shorten one that is locked
+            if stamp.lock and old.lock and stamp.lock._replace(hold=None).is_met_by(old.lock):
+                resource.pop("retention", None)  # it stays: nothing can shorten one that is locked
+            if overrides(resource.get("retention"), found.get("retention")):
                 at += "&overrideUnlockedRetention=true"
             return replica_of(self._call(what, "PATCH", at, resource))
 

@@ -15,11 +15,13 @@ _KMS = re.compile(r"Cloud ?KMS|kmsKey|cryptoKey", re.IGNORECASE)
 _SESSION = re.compile(r"upload_id=[\w%.~-]+")
 _BY_MESSAGE: tuple[tuple[int, re.Pattern[str], type[ReplicationError], str], ...] = (
     (400, re.compile(r"(crc32c|md5).*match", re.IGNORECASE | re.DOTALL), Corrupt, "Corrupt"),
+    (400, re.compile(r"retention.*enabled", re.IGNORECASE | re.DOTALL), Refused, "DstBucketObjectLockConfigMissing"),
     (400, _KMS, Refused, "DstKmsKeyInvalidState"),  # disabled, destroyed, not there, or in another location
     (403, _KMS, Refused, "DstKmsKeyNotPermitted"),
     (404, re.compile(r"\AThe specified bucket does not exist\.?\Z", re.IGNORECASE), Refused, "DstBucketNotFound"),
 )
 _REMEDIES = {
+    "DstBucketObjectLockConfigMissing": "Enable object retention on the bucket, for good, in Google's console.",
     "DstKmsKeyNotPermitted": "Grant roles/cloudkms.cryptoKeyEncrypterDecrypter on the key to the Cloud Storage service "
     "agent of the bucket's project.",
 }

@@ -18,7 +18,7 @@ HEADERS = ("contentType", "contentEncoding", "contentDisposition", "contentLangu
 """What `Headers` has, in its order."""
 LISTED = ",".join(
     (
-        "name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName,contexts,temporaryHold,retention",
+        "name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName,contexts",
         *HEADERS,
     )
 )
@@ -97,7 +97,8 @@ def resource_of(stamp: Stamp) -> dict[str, Any]:
     if stamp.contexts is not None:
         resource["contexts"] = {"custom": {name: {"value": value} for name, value in stamp.contexts.items()}}
     if stamp.lock is not None:
-        resource["temporaryHold"] = stamp.lock.hold
+        if stamp.lock.hold is not None:
+            resource["temporaryHold"] = stamp.lock.hold
         if stamp.lock.until:
             resource["retention"] = {"mode": stamp.lock.mode, "retainUntilTime": _text(stamp.lock.until)}
     return resource
@@ -112,9 +113,21 @@ def _lock_of(resource: Mapping[str, Any]) -> Lock | None:
     retention = resource.get("retention", {})
     until = datetime.fromisoformat(retention["retainUntilTime"]) if retention else None
     is_retained = until is not None and until > datetime.now(UTC)
-    lock = Lock(hold=resource.get("temporaryHold", False))
+    lock = Lock(hold=resource.get("temporaryHold") or None)
     lock = lock._replace(mode=retention["mode"], until=until) if is_retained else lock
     return lock if lock != Lock() else None
+
+
+def overrides(new: Mapping[str, Any] | None, old: Mapping[str, Any] | None) -> bool:
+    """Return True if GCS puts the new retention in place of the old one only for a request that says to override it.
+
+    Another retention than one that is Unlocked, and shorter, or Locked. Whoever says it needs a permission of its own.
+    https://cloud.google.com/storage/docs/using-object-lock
+    """
+    if not new or not old or old["mode"] != "Unlocked":
+        return False
+    after, before = (datetime.fromisoformat(retention["retainUntilTime"]) for retention in (new, old))
+    return new["mode"] == "Locked" or after < before
 
 
 def replica_of(resource: Mapping[str, Any]) -> Replica:

@@ -403,14 +403,15 @@ def _require_metadata(key: str, answer: Mapping[str, Any]) -> None:
 def _lock(answer: Mapping[str, Any]) -> Lock:
     """Return what S3 says of Object Lock, without a retention that is over: GCS takes no time in the past.
 
-    S3 says it to those who have s3:GetObjectRetention and s3:GetObjectLegalHold.
+    S3 says it to those who have s3:GetObjectRetention and s3:GetObjectLegalHold. A hold that was released is "OFF"; one
+    that never was is not told of, as one that the caller may not see.
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
     """
-    hold = answer.get("ObjectLockLegalHoldStatus") == "ON"
+    hold = {"ON": True, "OFF": False}.get(answer.get("ObjectLockLegalHoldStatus", ""))
     mode, until = _LOCK_MODES.get(answer.get("ObjectLockMode", "")), answer.get("ObjectLockRetainUntilDate")
-    if not mode or until is None or until <= datetime.now(UTC):
+    if not mode or until is None or until.astimezone(UTC) <= datetime.now(UTC):
         return Lock(hold=hold)
-    return Lock(mode, until, hold)
+    return Lock(mode, until.astimezone(UTC), hold)
 
 
 def _header(answer: Mapping[str, Any], field: str) -> str | None:

@@ -28,6 +28,8 @@ KMS_VERSION = "/cryptoKeyVersions/1"
 STORAGE_CLASSES = frozenset(
     {"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "REGIONAL", "MULTI_REGIONAL", "DURABLE_REDUCED_AVAILABILITY"}
 )
+MAX_RETENTION = 3_155_760_000
+"""Seconds: 100 years."""
 MAX_METADATA, MAX_KEY, MAX_VALUE = 8 * 1024, 1024, 4 * 1024
 
 Attributes = dict[str, Any]
@@ -152,6 +154,8 @@ def _retention(value: Any) -> dict[str, str] | None:
     if not isinstance(value, dict) or value.get("mode") not in {"Locked", "Unlocked"}:
         raise errors.invalid("Invalid value for retention: mode is Locked or Unlocked.")
     until = moment(value.get("retainUntilTime"), "retention.retainUntilTime")
+    if until - datetime.now(UTC) > timedelta(seconds=MAX_RETENTION):
+        raise errors.invalid("Invalid value for retention: retainUntilTime is at most 100 years from now.")
     return {"mode": value["mode"], "retainUntilTime": timestamp(until)}
 
 
@@ -177,6 +181,7 @@ def new(resource: Attributes, bucket: Attributes, *, created: str | None = None)
         _check_retention(None, result["retention"], bucket, override=False)
     if bucket.get("defaultEventBasedHold") and "eventBasedHold" not in resource:
         result["eventBasedHold"] = True
+    _check_event_based_hold(result)
     result.setdefault("storageClass", bucket.get("storageClass", "STANDARD"))
     result.setdefault("contentType", "application/octet-stream")
     if key := bucket.get("encryption", {}).get("defaultKmsKeyName"):
@@ -216,10 +221,17 @@ def changed(
     check_size(result.get("metadata", {}))
     _check_custom_time(old.get("customTime"), result.get("customTime"))
     _check_retention(old.get("retention"), result.get("retention"), bucket, override=override)
+    _check_event_based_hold(result)
     if old.get("eventBasedHold") and not result.get("eventBasedHold"):
         result["retentionFrom"] = now()
     result["updated"] = now()
     return result
+
+
+def _check_event_based_hold(attributes: Attributes) -> None:
+    """Refuse what excludes each other: https://cloud.google.com/storage/docs/object-holds."""
+    if attributes.get("eventBasedHold") and "retention" in attributes:
+        raise errors.invalid("An object has no event-based hold together with a retention configuration.")
 
 
 def _check_custom_time(old: str | None, new_: str | None) -> None:
@@ -241,8 +253,8 @@ def _check_retention(
     if old is None:
         return
     shorter = new_ is None or moment(new_["retainUntilTime"], "") < moment(old["retainUntilTime"], "")
-    unlocked = new_ is not None and old["mode"] == "Locked" != new_["mode"]
-    if (shorter or unlocked) and (old["mode"] == "Locked" or not override):
+    other_mode = new_ is not None and old["mode"] != new_["mode"]
+    if (shorter or other_mode) and (old["mode"] == "Locked" or not override):
         raise errors.GcsError(403, "retentionPolicyNotMet", "The object's retention can only be made longer.")
 
 

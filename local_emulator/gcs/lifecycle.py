@@ -166,7 +166,7 @@ def _take(tx: Transaction, bucket: Bucket, old: Stored, action: dict[str, Any]) 
         writes.changed(tx, old, old.attributes | {"storageClass": action["storageClass"]} | times)
         return True
     try:
-        writes.check_unprotected(old, bucket)
+        writes.check_unprotected(old, bucket, permanently=not versions.enabled(bucket))
     except errors.GcsError:
         return False  # it is tried again when the rules act next
     writes.remove(tx, old, bucket, permanently=not versions.enabled(bucket))

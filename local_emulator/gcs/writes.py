@@ -86,16 +86,22 @@ def replaceable(tx: Transaction, target: Target, bucket: Bucket) -> Stored | Non
         target.conditions.check(0, 0, "")
         return None
     target.conditions.check(found.generation, found.metageneration, found.etag)
-    check_unprotected(found, bucket)
+    check_unprotected(found, bucket, permanently=False)
     return found
 
 
-def check_unprotected(found: Stored, bucket: Bucket) -> None:
-    """Refuse to delete or overwrite what a hold or retention protects."""
+def check_unprotected(found: Stored, bucket: Bucket, *, permanently: bool = True) -> None:
+    """Refuse to delete or overwrite what a hold or retention protects.
+
+    An object's own retention lets it become noncurrent: https://cloud.google.com/storage/docs/object-lock.
+    """
     for field, kind in (("temporaryHold", "Temporary"), ("eventBasedHold", "Event-Based")):
         if found.attributes.get(field):
             raise errors.held(found.bucket, found.name, kind)
-    until = attributes.retained_until(found.attributes, bucket.attributes)
+    kept = found.live and versions.enabled(bucket) and not permanently
+    own = {"retention"} if kept else set()
+    said = {name: value for name, value in found.attributes.items() if name not in own}
+    until = attributes.retained_until(said, bucket.attributes)
     if until is not None and until > datetime.now(UTC):
         raise errors.retained(found.bucket, found.name, attributes.timestamp(until))
 
@@ -162,7 +168,7 @@ def delete(target: Target, *, limit: Limit | None = None) -> Op[None]:
     def op(tx: Transaction) -> None:
         bucket = bucket_of(tx, target.bucket)
         old = existing(tx, target)
-        check_unprotected(old, bucket)
+        check_unprotected(old, bucket, permanently=target.generation is not None)
         if limit:
             limit(tx, target, bucket)
         remove(tx, old, bucket, permanently=target.generation is not None)

@@ -38,6 +38,8 @@ class Rig:
     opener: Callable[[], Destination] | None = None
     """Opens the same place from another process, where that can be done; picklable."""
     composer: Composer | None = None
+    locks: str = "none"
+    """Whether it keeps locks: "none" of them, "kept" beside the copy only, or "enforced"."""
     forbidden: frozenset[str] = field(default_factory=frozenset)
     """Names that this destination has no room for: refused, and never mangled."""
 
@@ -51,6 +53,7 @@ def _memory(_request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
         foreign=destination.foreign,
         litter=set,
         composer=destination,
+        locks="enforced",
     )
 
 
@@ -72,6 +75,7 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
         foreign=foreign,
         litter=lambda: {str(left) for left in (root / STATE / "tmp").glob("*")},
         opener=partial(FolderDestination, root),
+        locks="kept",
     )
 
 
@@ -87,7 +91,8 @@ def _shim(request: pytest.FixtureRequest, _folder: Path, kind: type[GcsDestinati
         left = {str(path) for path in set(blobs.glob("*/*")) - before}
         return left if len(left) > len(list(client.list_blobs(name))) else set()
 
-    yield from _gcs(server.url, name, litter, kind)
+    for rig in _gcs(server.url, name, litter, kind):
+        yield replace(rig, locks="enforced")
 
 
 class OverTestbench(GcsDestination):
@@ -148,7 +153,7 @@ def _gcs(
     kind: type[GcsDestination] = GcsDestination,
 ) -> Iterator[Rig]:
     client = _independent(url)
-    bucket = client.bucket(name) if url is None else client.create_bucket(name)
+    bucket = client.bucket(name) if url is None else client.create_bucket(name, enable_object_retention=True)
     for blob in client.list_blobs(name):
         blob.delete()
 

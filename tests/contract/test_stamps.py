@@ -1,13 +1,15 @@
-"""What a copy may carry beside headers and metadata, by every destination: an encryption key, contexts."""
+"""What a copy may carry beside headers and metadata, by every destination: an encryption key, contexts, a lock."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from handler.model import ABSENT, SMALL, Replica, Stamp
+from handler.errors import Refused
+from handler.model import ABSENT, SMALL, Lock, Replica, Stamp
 from tests.contract.rigs import Rig
 from tests.fakes import reader
 
@@ -95,3 +97,76 @@ def test_a_composed_object_and_a_listing_have_contexts(rig: Rig) -> None:
     put(rig, PLAIN)
     assert contexts(rig.composer.compose("whole", ["k"], TAGGED, expect=ABSENT)) == TAGGED.contexts
     assert contexts(rig.composer.list("whole")["whole"]) == TAGGED.contexts
+
+
+# --- locks
+
+
+SOON = datetime.now(UTC).replace(microsecond=123000) + timedelta(hours=1)
+LATER = SOON + timedelta(hours=1)
+HELD, FREE = Lock(hold=True), Lock(hold=False)
+UNLOCKED, LONGER, LOCKED = Lock("Unlocked", SOON), Lock("Unlocked", LATER), Lock("Locked", SOON)
+
+
+def lock(replica: Replica) -> tuple[str, datetime | None, bool]:
+    found = replica.stamp.lock or Lock()
+    return found.mode, found.until, bool(found.hold)
+
+
+@pytest.mark.parametrize("size", [4, SMALL + 1])
+@pytest.mark.parametrize("wanted", [HELD, UNLOCKED, LOCKED, LOCKED._replace(hold=True), FREE, Lock()])
+def test_a_lock_comes_back(rig: Rig, wanted: Lock, size: int) -> None:
+    if rig.locks == "none":
+        return
+    put(rig, replace(PLAIN, lock=wanted), bytes(size))
+    assert lock(rig.destination.head("k")) == (wanted.mode, wanted.until, bool(wanted.hold))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(HELD, HELD), (Lock(), HELD), (None, HELD), (UNLOCKED, UNLOCKED._replace(hold=True)), (FREE, UNLOCKED)],
+        [(UNLOCKED, UNLOCKED), (LONGER, LONGER), (UNLOCKED, UNLOCKED), (LOCKED, LOCKED), (Lock(), LOCKED)],
+        [(LOCKED, LOCKED), (Lock("Locked", LATER), Lock("Locked", LATER)), (HELD, Lock("Locked", LATER, True))],
+    ],
+    ids=["holds", "unlocked", "locked"],
+)
+def test_a_patch_changes_of_a_lock_what_it_names(rig: Rig, steps: list[tuple[Lock | None, Lock]]) -> None:
+    if rig.locks == "none":
+        return
+    was = put(rig, PLAIN)
+    for named, wanted in steps:
+        was = rig.destination.patch("k", replace(PLAIN, lock=named), expect=was.generation)
+        assert lock(was) == lock(rig.destination.head("k")) == (wanted.mode, wanted.until, bool(wanted.hold))
+
+
+@pytest.mark.parametrize("wanted", [HELD, UNLOCKED, LOCKED])
+def test_what_is_locked_is_neither_replaced_nor_deleted_and_may_get_other_metadata(rig: Rig, wanted: Lock) -> None:
+    if rig.locks != "enforced":
+        return
+    was = put(rig, replace(PLAIN, lock=wanted))
+    changes: list[Callable[[], object]] = [
+        lambda: rig.destination.delete("k", expect=was.generation),
+        lambda: put(rig, PLAIN, b"new"),
+        lambda: put(rig, PLAIN, bytes(SMALL + 1)),
+        lambda: rig.destination.patch("k", replace(PLAIN, kms_key=KEY), expect=was.generation),
+    ]
+    if rig.composer:
+        part = rig.composer.put("part", reader(b"part"), PLAIN, expect=ABSENT)
+        changes.append(lambda: rig.composer and rig.composer.compose("k", ["part"], PLAIN, expect=was.generation))
+        assert part.exists
+    for change in changes:
+        with pytest.raises(Refused) as caught:
+            change()
+        assert caught.value.code == ("DstObjectHeld" if wanted.hold else "DstObjectRetained")
+    assert (rig.destination.head("k"), rig.read("k")) == (was, b"data")
+    patched = rig.destination.patch("k", replace(PLAIN, metadata={"c": "d"}), expect=was.generation)
+    assert (dict(patched.stamp.metadata), lock(patched)) == ({"c": "d"}, lock(was))
+
+
+def test_a_locked_retention_is_not_shortened(rig: Rig) -> None:
+    if rig.locks != "enforced":
+        return
+    was = put(rig, replace(PLAIN, lock=Lock("Locked", LATER)))
+    now = rig.destination.patch("k", replace(PLAIN, lock=LOCKED), expect=was.generation)
+    assert lock(now) == ("Locked", LATER, False), "which counts as met: nothing could change it"

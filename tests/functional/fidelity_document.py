@@ -50,24 +50,33 @@ By a rule with `Destination.ObjectLock` enabled (`tests/functional/test_object_l
 | --- | --- |
 | retention in GOVERNANCE mode | object retention, `Unlocked`, until the same time |
 | retention in COMPLIANCE mode | object retention, `Locked`. **Nobody can shorten or remove it, not even Google** |
-| a retention that is over | none |
-| legal hold | temporary hold |
+| a retention that is over | none is asked for |
+| a legal hold that is on, or off again | a temporary hold, or none. GCS takes no event-based hold beside a retention |
+| no retention, a legal hold that never was on | what the copy has stays |
 
-- The destination bucket must have object retention enabled when it is made (`gcloud storage buckets create
-  --enable-per-object-retention`). Otherwise objects with a retention are refused (`DstRequestInvalid`).
-- The function needs `storage.objects.setRetention` and `storage.objects.overrideUnlockedRetention` on the bucket, and
-  `s3:GetObjectRetention` and `s3:GetObjectLegalHold` at the source, which the template grants. Without these S3 does
-  not say that an object is locked.
+- Object retention must be enabled on the destination bucket: `gcloud storage buckets create
+  --enable-per-object-retention`, or later in Google's console. It cannot be turned off. Without it objects with a
+  retention are refused (`DstBucketObjectLockConfigMissing`).
+- At GCS this takes `storage.objects.setRetention`, and `storage.objects.overrideUnlockedRetention` to shorten a
+  retention or to lock it. At the source it takes `s3:GetObjectRetention` and `s3:GetObjectLegalHold`, which the
+  template grants and `handler.check` tries. Without these two S3 answers as if nothing were locked. Therefore what S3
+  does not say releases nothing: a retention that is removed at S3 before its time stays on the copy until its time.
 - S3 sends no event for a legal hold. For a retention there is `s3:ObjectRetention:Put`, to which the stack does not
   subscribe, as moto does not know it and nothing could be tried. By EventBridge the stack listens to
-  `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend --thorough`.
-- In S3 a lock protects a version, and a new version may come over it. GCS refuses to replace or delete a protected
-  copy: such an event is parked as `DstObjectHeld` or `DstObjectRetained`. Redrive it once the protection is over.
+  `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend`. S3's listings
+  do not tell of locks, so `verify` looks at each object of such a rule.
+- In S3 a lock protects a version, and a new version may come over it. GCS refuses to replace, rewrite or delete a
+  protected copy: such an event is parked as `DstObjectHeld` or `DstObjectRetained`. Redrive it once the protection is
+  over. In a bucket with object versioning GCS lets a copy under a retention become noncurrent, but not one under a
+  hold.
 - A `Locked` retention of the copy that ends later than the original's counts as equal.
+- A folder as destination keeps locks, as it keeps keys and contexts, in its record of the copy, and enforces none.
 
 ## Annotations
 
-S3's object annotations (up to 1,000 payloads of up to 1 MiB each) are left out, and their events are ignored.
+S3's object annotations (named payloads, up to 1,000 an object and of up to 1 MiB each,
+[PutObjectAnnotation](https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectAnnotation.html)) are left out, as
+GCS has no such thing, and their events are ignored.
 """
 
 

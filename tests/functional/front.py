@@ -28,6 +28,8 @@ class Truth:
 
     headers: Mapping[str, str] = field(default_factory=dict)
     """Of the answer to a HEAD or GET; in lower case."""
+    withholds: str = ""
+    """How the names of headers begin that it does not say, as the caller lacks a permission."""
     parts: tuple[int, ...] = ()
     """Sizes of the parts of a multipart upload."""
     sums: tuple[str, tuple[str, ...]] = ("", ())
@@ -185,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> tuple[int, bytes]:
         """Say what S3 says: checksums only where they are asked for and not for a range or a part."""
         asked = self.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and "Range" not in self.headers
+        for name in [name for name in headers if truth.withholds and name.startswith(truth.withholds)]:
+            del headers[name]
         known = truth.headers.items()
         headers |= {name: value for name, value in known if asked or not name.startswith(_CHECKSUM)}
         if truth.size is not None:

@@ -39,6 +39,7 @@ BY_STATUS: list[tuple[int, str, str, type[ReplicationError], str]] = [
     (401, "required", "Login required.", Unavailable, "DstCredentialsRejected"),
     (403, "forbidden", "x does not have storage.objects.create access.", Refused, "DstPutObjectNotPermitted"),
     (403, "", "", Refused, "DstPutObjectNotPermitted"),
+    (400, "invalid", "Object retention is not enabled on the bucket.", Refused, "DstBucketObjectLockConfigMissing"),
     (403, "forbidden", KEY_DENIED, Refused, "DstKmsKeyNotPermitted"),
     (403, "quotaExceeded", "Quota exceeded for Cloud KMS cryptographic requests.", Unavailable, "DstThrottled"),
     (400, "invalid", "Cloud KMS key is disabled, destroyed, or scheduled to be.", Refused, "DstKmsKeyInvalidState"),

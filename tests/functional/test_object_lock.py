@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from handler import config
 from handler.model import MIB
+from handler.trials import of_aws
 from local_emulator.gcs import GcsServer
+from tests.functional.front import Truth
 from tests.functional.rig import BODY, Rig, Told, message, record, rig_on
 from tests.functional.test_rules import rule
+from tests.functional.wire import Request, Wire, wire_to
 
 LOCKS = {"ObjectLock": {"Status": "Enabled"}}
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -52,6 +57,14 @@ class Locked:
         to = LOCKS if to is None else to
         service = self.rig.service(rule("r", self.source, f"gs://{self.copies.name}", to=to))
         return self.rig.handle(service, message("m", record(self.source, "k", event)))
+
+    def ask(self, wire: Wire) -> list[Request]:
+        """Replicate; return the changes that GCS was asked for."""
+        service = self.rig.service(rule("r", self.source, f"gs://{self.copies.name}", to=LOCKS), gcs_url=wire.url)
+        wire.requests.clear()
+        told = self.rig.handle(service, message("m", record(self.source, "k", "ObjectRetention:Put")))
+        assert not told.failed(), told.lines
+        return [request for request in wire.requests if request.method == "PATCH"]
 
     def replicate(self, to: dict[str, Any] | None = None, event: str = "ObjectCreated:Put") -> str:
         told = self.tell(to, event)
@@ -128,6 +141,73 @@ def test_a_copy_under_a_hold_is_neither_replaced_nor_deleted_and_its_event_says_
     assert blob.size == len(BODY)
 
 
+@pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
+def test_what_s3_no_longer_tells_releases_nothing(world: Locked, mode: str) -> None:
+    """Without s3:GetObjectRetention and s3:GetObjectLegalHold S3 answers as for an object that was never locked."""
+    world.put(ObjectLockMode=mode, ObjectLockRetainUntilDate=SOON, ObjectLockLegalHoldStatus="ON")
+    world.replicate()
+    before = world.lock()
+    world.rig.front.truths[world.source, "k"] = Truth(withholds="x-amz-object-lock-")
+    assert world.replicate(event="ObjectTagging:Put") == "nothing"
+    world.rig.front.truths[world.source, "k"] = Truth(
+        headers={"cache-control": "no-store"}, withholds="x-amz-object-lock-"
+    )
+    assert world.replicate(event="ObjectTagging:Put") == "patch"
+    assert world.lock() == before
+
+
+def test_a_retention_that_is_over_is_not_asked_for(world: Locked) -> None:
+    world.put()
+    over = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2026-01-01T00:00:00.000Z"}
+    world.rig.front.truths[world.source, "k"] = Truth(headers=over)
+    assert world.replicate() == "put"
+    assert world.lock() == (None, None, False)
+    assert world.replicate() == "nothing"
+
+
+def test_a_retention_is_overridden_only_to_be_shortened_or_locked(world: Locked, gcs_server: GcsServer) -> None:
+    """That takes a permission of its own: https://cloud.google.com/storage/docs/using-object-lock."""
+    world.put(ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=SOON)
+    world.replicate()
+    with wire_to(gcs_server.url) as wire:
+        steps = (("GOVERNANCE", LATER, False), ("GOVERNANCE", SOON, True), ("COMPLIANCE", SOON, True))
+        for mode, until, is_overridden in (*steps, ("COMPLIANCE", LATER, False)):
+            world.retain(mode, until)
+            (patch,) = world.ask(wire)
+            assert ("overrideUnlockedRetention" in patch.query) is is_overridden, (mode, until)
+        assert world.lock() == ("Locked", LATER, False)
+        world.hold("ON")
+        (patch,) = world.ask(wire)
+        assert "overrideUnlockedRetention" not in patch.query
+        assert b"retainUntilTime" not in patch.body
+
+
+def test_a_new_version_comes_over_a_retained_copy_where_the_bucket_keeps_versions_too(world: Locked) -> None:
+    world.copies.versioning_enabled = True
+    world.copies.patch()
+    world.put(ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=SOON)
+    world.replicate()
+    world.put(BODY + b"new")
+    assert world.replicate() == "put"
+    old, new = sorted(world.rig.gcs.list_blobs(world.copies, versions=True), key=lambda blob: blob.generation)
+    assert (old.retention.mode, old.size, new.retention.mode, new.size) == (
+        "Locked",
+        len(BODY),
+        None,
+        len(BODY) + 3,
+    )
+
+
+def test_the_check_tries_what_locks_need_at_the_source(world: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", world.rig.front.url)
+    of_locks = {"s3:GetObjectRetention", "s3:GetObjectLegalHold"}
+    for to in ({}, LOCKS):
+        rules = json.dumps([rule("r", world.source, f"gs://{world.copies.name}", to=to)])
+        rows = [*of_aws(config.load({"REPLICATION_RULES": rules}), dead_letters=False)]
+        found = {row.subject: row.result for row in rows if row.subject in of_locks}
+        assert found == (dict.fromkeys(of_locks, "ok") if to else {})
+
+
 def test_a_rule_that_does_not_ask_for_locks_takes_none_and_leaves_those_that_are_there(world: Locked) -> None:
     world.put(ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=SOON)
     assert world.replicate({}) == "put"
@@ -141,5 +221,5 @@ def test_a_bucket_without_object_retention_is_refused_with_the_remedy(rig: Rig) 
     world = Locked(rig, retention=False)
     world.put(ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=SOON)
     line = world.tell().line("k")
-    assert line["code"] == "DstRequestInvalid"
-    assert "retention" in line["message"]
+    assert line["code"] == "DstBucketObjectLockConfigMissing"
+    assert "Enable object retention" in line["message"]

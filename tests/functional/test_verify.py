@@ -129,6 +129,21 @@ def test_what_is_not_equal_is_mended_on_demand(desk: Desk) -> None:
     assert desk.run()[:2] == (0, [])
 
 
+def test_a_legal_hold_of_which_no_event_told_is_found_and_mended(desk: Desk) -> None:
+    """S3's listings do not tell of locks, so each object of such a rule is looked at."""
+    desk.rules(rule("all", desk.source, desk.to, to={"ObjectLock": {"Status": "Enabled"}}))
+    desk.put("k", "free")
+    assert desk.run()[:2] == (0, [])
+    desk.rig.front.truths[desk.source, "k"] = Truth(headers={"x-amz-object-lock-legal-hold": "ON"})
+    for arguments, code in (((), 1), (("--mend",), 0)):
+        found, (line,), _ = desk.run(*arguments)
+        assert (found, line.split()[:2]) == (code, ["patch", "s3://S/k"])
+    blob = desk.rig.blob(desk.copies, "k")
+    assert blob is not None
+    assert blob.temporary_hold is True
+    assert desk.run()[:2] == (0, [])
+
+
 def test_what_was_on_its_way_is_not_named(desk: Desk) -> None:
     desk.put("late", replicated=False)
     verifier = Verifier(config.load(), pause=lambda: desk.put("late"))
@@ -381,6 +396,7 @@ def test_every_refusal_is_the_objects_or_the_operators() -> None:
 
 
 OF_THE_OPERATOR = {
+    "DstBucketObjectLockConfigMissing",
     "DstKmsKeyInvalidState",
     "DstKmsKeyNotPermitted",
     "DstBucketNotFound",

@@ -171,8 +171,8 @@ ROUTES = (
     _fault(
         "takes a copy for equal before its class is changed",
         mapping,
-        "first = _undigested(replace(stamp, storage_class=None, kms_key=None))",
-        "first = replace(stamp, storage_class=None, kms_key=None)",
+        "first = _undigested(replace(stamp, storage_class=None, kms_key=None, lock=None))",
+        "first = replace(stamp, storage_class=None, kms_key=None, lock=None)",
         Invariant.ATTRIBUTES,
         routes.rewrites,
     ),

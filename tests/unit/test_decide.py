@@ -9,7 +9,7 @@ import pytest
 
 from handler import mapping
 from handler.errors import Refused
-from handler.model import LONG_REWRITE, Generation, Headers, Original, Replica, Rule, Stamp
+from handler.model import LONG_REWRITE, Generation, Headers, Lock, Original, Replica, Rule, Stamp
 from handler.reconcile import Action, decide
 from tests.fakes import BEGINNING, crc32c, md5, original_of
 
@@ -332,6 +332,10 @@ def test_metadata_do_not_wait_for_a_long_rewrite_and_the_copy_is_not_equal_befor
     small = replace(before, size=LONG_REWRITE)
     keyed = decide("key", changed, replace(copy, stamp=replace(copy.stamp, kms_key="b")), (replace(RULE, kms_key="a"),))
     assert (keyed.stamp.kms_key, keyed.stamp.metadata["a"]) == (None, "b")
+
+    locked = replace(changed, lock=Lock(hold=True))
+    first = decide("key", locked, copy, (replace(cold, locks=True),))
+    assert first.stamp.lock is None, "no rewrite may come over what is held"
 
     at_once = decide("key", replace(small, user_metadata={"a": "b"}), replace(copy, size=small.size), (cold,))
     assert at_once.stamp.storage_class == "COLDLINE"

@@ -297,6 +297,44 @@ def test_an_objects_own_retention_protects_and_is_hard_to_undo(api: Api) -> None
     assert api.object("DELETE", "k").status_code == 204
 
 
+def _retention(mode: str, hours: float = 1) -> dict[str, Any]:
+    return {"retention": {"mode": mode, "retainUntilTime": (datetime.now(UTC) + timedelta(hours=hours)).isoformat()}}
+
+
+def test_a_retention_that_is_locked_only_grows_and_to_lock_one_is_an_override(api: Api) -> None:
+    override = {"overrideUnlockedRetention": "true"}
+    api.multipart({"name": "k", **_retention("Unlocked", 2)}, b"")
+    assert api.object("PATCH", "k", json=_retention("Locked", 2)).status_code == 403
+    assert api.object("PATCH", "k", params=override, json=_retention("Locked", 2)).status_code == 200
+    for changed in (_retention("Locked", 1), _retention("Unlocked", 3), {"retention": None}):
+        answer = api.object("PATCH", "k", params=override, json=changed)
+        assert (answer.status_code, answer.json()["error"]["errors"][0]["reason"]) == (403, "retentionPolicyNotMet")
+    assert api.object("PATCH", "k", json=_retention("Locked", 3)).status_code == 200
+
+
+def test_a_retention_lasts_at_most_100_years_and_goes_with_no_event_based_hold(api: Api) -> None:
+    """https://cloud.google.com/storage/docs/object-lock and https://cloud.google.com/storage/docs/object-holds."""
+    years = 365.25 * 24
+    for hours, status in ((101 * years, 400), (99 * years, 200)):
+        assert api.multipart({"name": "k", **_retention("Unlocked", hours)}, b"").status_code == status
+    assert api.object("PATCH", "k", json={"eventBasedHold": True}).status_code == 400
+    assert api.object("PATCH", "k", json={"temporaryHold": True}).status_code == 200
+    assert api.multipart({"name": "x", "eventBasedHold": True, **_retention("Locked")}, b"").status_code == 400
+
+
+def test_what_is_retained_may_become_noncurrent_and_what_is_held_may_not(api: Api) -> None:
+    api.call("PATCH", f"/storage/v1/b/{api.bucket}", json={"versioning": {"enabled": True}})
+    first = api.multipart({"name": "k", **_retention("Locked")}, b"1").json()["generation"]
+    second = api.multipart({"name": "k", **_retention("Unlocked")}, b"2").json()["generation"]
+    assert api.object("DELETE", "k").status_code == 204
+    for generation in (first, second):
+        answer = api.object("DELETE", "k", params={"generation": generation})
+        assert answer.json()["error"]["errors"][0]["reason"] == "retentionPolicyNotMet"
+    api.multipart({"name": "held", "temporaryHold": True}, b"1")
+    for answer in (api.insert("held", b"2"), api.object("DELETE", "held")):
+        assert answer.json()["error"]["errors"][0]["reason"] == "objectUnderActiveHold"
+
+
 def test_a_default_hold_of_the_bucket_reaches_new_objects(api: Api) -> None:
     api.call("PATCH", f"/storage/v1/b/{api.bucket}", json={"defaultEventBasedHold": True})
     assert api.insert("k").json()["eventBasedHold"] is True
