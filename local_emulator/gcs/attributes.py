@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local_emulator.gcs import errors
+from local_emulator.gcs import contexts, errors
 
 TEXTS = ("cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType", "storageClass")
 FLAGS = ("eventBasedHold", "temporaryHold")
@@ -22,7 +22,6 @@ OF_THE_SERVER = (
 )
 UNSPOKEN = ("customerEncryption",)
 KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
-CONTEXT = re.compile(r"[^\W_][^'\"\\/]*")
 KMS_VERSION = "/cryptoKeyVersions/1"
 """Objects name the version of the key that encrypted them; here no key is ever rotated."""
 STORAGE_CLASSES = frozenset(
@@ -83,7 +82,7 @@ def said(resource: Attributes) -> Attributes:
     if "customTime" in resource:
         text = resource["customTime"]
         result["customTime"] = None if text is None else timestamp(moment(text, "customTime"))
-    for field, read in (("metadata", _metadata), ("retention", _retention), ("contexts", _contexts)):
+    for field, read in (("metadata", _metadata), ("retention", _retention), ("contexts", contexts.said)):
         if field in resource:
             result[field] = read(resource[field])
     if key := resource.get("kmsKeyName"):
@@ -95,42 +94,6 @@ def said(resource: Attributes) -> Attributes:
 def _check_storage_class(value: str | None) -> None:
     if value is not None and value not in STORAGE_CLASSES:
         raise errors.invalid(f"Invalid storage class: '{value}'", xml_code="InvalidStorageClass")
-
-
-def _contexts(value: Any) -> dict[str, Any] | None:
-    """Return the contexts that are said, by key; None takes one away, and for all takes all away.
-
-    https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
-    """
-    custom = value.get("custom") if isinstance(value, dict) else value
-    if custom is None:
-        return None
-    if not isinstance(custom, dict):
-        raise errors.invalid("Invalid value for contexts.")
-    for key, payload in custom.items():
-        text = payload.get("value") if isinstance(payload, dict) else payload
-        for part in (key,) if text is None and payload is None else (key, text):
-            if not isinstance(part, str) or not CONTEXT.fullmatch(part) or len(part.encode()) > 256:
-                raise errors.invalid(f"Invalid object context: {part!r}")
-        if key.startswith("google:"):
-            raise errors.invalid(f"Object contexts that begin with google: are Google's own: {key!r}")
-    return custom
-
-
-def _merged_contexts(old: dict[str, Any], said: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return an object's contexts after some are said."""
-    if said is None:
-        return None
-    at = now()
-    custom = dict(old)
-    for key, payload in said.items():
-        custom.pop(key, None)
-        if payload is not None:
-            created = old.get(key, {}).get("createTime", at)
-            custom[key] = {"value": payload["value"], "createTime": created, "updateTime": at}
-    if len(custom) > 50:
-        raise errors.invalid("An object has 50 contexts at most.")
-    return {"custom": custom} if custom else None
 
 
 def _kms_key(value: Any) -> str:
@@ -175,8 +138,8 @@ def new(resource: Attributes, bucket: Attributes, *, created: str | None = None)
     check_size(result["metadata"])
     if not result["metadata"]:
         del result["metadata"]
-    if (contexts := _merged_contexts({}, result.pop("contexts", {}))) is not None:
-        result["contexts"] = contexts
+    if (merged := contexts.merged({}, result.pop("contexts", {}), now())) is not None:
+        result["contexts"] = merged
     if "retention" in result:
         _check_retention(None, result["retention"], bucket, override=False)
     if bucket.get("defaultEventBasedHold") and "eventBasedHold" not in resource:
@@ -214,7 +177,7 @@ def changed(
             result["metadata"] = {key: text for key, text in merged.items() if text is not None}
         elif field == "contexts":
             before = {} if replace else result.get("contexts", {}).get("custom", {})
-            result["contexts"] = _merged_contexts(before, value)
+            result["contexts"] = contexts.merged(before, value, now())
         elif field != "storageClass":
             result[field] = value
     result = {key: value for key, value in result.items() if value is not None and value != {}}

@@ -98,9 +98,8 @@ def check_unprotected(found: Stored, bucket: Bucket, *, permanently: bool = True
     for field, kind in (("temporaryHold", "Temporary"), ("eventBasedHold", "Event-Based")):
         if found.attributes.get(field):
             raise errors.held(found.bucket, found.name, kind)
-    kept = found.live and versions.enabled(bucket) and not permanently
-    own = {"retention"} if kept else set()
-    said = {name: value for name, value in found.attributes.items() if name not in own}
+    is_kept = found.live and versions.enabled(bucket) and not permanently
+    said = {name: value for name, value in found.attributes.items() if not (is_kept and name == "retention")}
     until = attributes.retained_until(said, bucket.attributes)
     if until is not None and until > datetime.now(UTC):
         raise errors.retained(found.bucket, found.name, attributes.timestamp(until))
@@ -231,8 +230,7 @@ def copied(source: Stored, resource: attributes.Attributes | None) -> tuple[dict
     from local_emulator.gcs.resources import carried_over
 
     kept = carried_over(source.attributes)
-    contexts = {name: kept[name] for name in ("contexts",) if name in kept}
-    said = contexts | resource if resource else kept
+    said = {name: kept[name] for name in kept if name == "contexts"} | resource if resource else kept
     count = source.attributes.get("componentCount")
     return said, ({"componentCount": count} if count else {})
 

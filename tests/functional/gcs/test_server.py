@@ -82,6 +82,10 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("PATCH", B + "/o/k", {"json": {"temporaryHold": "yes"}}),
     ("PATCH", B + "/o/k", {"json": {"storageClass": "FAST"}}),
     ("PATCH", B + "/o/k", {"json": {"retention": {"mode": "x"}}}),
+    ("PATCH", B + "/o/k", {"json": {"contexts": "x"}}), ("PATCH", B + "/o/k", {"json": {"contexts": {"custom": 1}}}),
+    *(("PATCH", B + "/o/k", {"json": {"contexts": {"custom": {key: {"value": value}}}}}) for key, value in (
+        ("", "v"), ("k", ""), ("-k", "v"), ("k", "a/b"), ("k", "a'b"), ("k" * 257, "v"), ("k", "ü" * 129))),
+    ("PATCH", B + "/o/k", {"json": {"contexts": {"custom": {f"k{i}": {"value": "v"} for i in range(51)}}}}),
     ("PATCH", B + "/o/k", {"data": b'{"metadata": {"\\ud800": "x"}}'}), ("GET", B + "/o/%FF", {}),
     ("GET", B + "/o/k?generation=x", {}), ("GET", B + "/o?prefix=%FF", {}), ("POST", "/retry_test", {"data": b"{"}),
     ("POST", B + "/o/k/compose", {"data": b""}),
