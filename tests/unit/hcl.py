@@ -69,7 +69,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "replace": _replace,
     "sha1": lambda text: hashlib.sha1(text.encode()).hexdigest(),  # noqa: S324 - a name, no secret
     "split": lambda separator, text: text.split(separator),
-    "sum": sum,
     "substr": lambda text, offset, length: text[offset : offset + length],
     "tostring": _text,
     "trimspace": str.strip,

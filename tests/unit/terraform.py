@@ -15,6 +15,7 @@ REQUIRED: dict[str, Any] = {
     "package": "replicator.zip",
     "sources": {"dummy": {}},
     "destination_bucket": "copies",
+    "manage_notifications": True,
     "gcp_workload_identity_provider": "projects/1234/locations/global/workloadIdentityPools/aws-pool/providers/aws-1",
 }
 """What most tests give."""

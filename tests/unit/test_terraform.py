@@ -41,7 +41,7 @@ NOT_IN_THE_MODULE = {
     "CreateSourceBucket": "a bucket is a resource of the caller's",
     "DeploymentPreference": "CodeDeploy's resources would be as many again",
     "Dashboard": "it is of one source bucket",
-    "InvokerPrincipal": "the provider cannot say InvokedViaFunctionUrl",
+    "InvokerPrincipal": "the provider says InvokedViaFunctionUrl from 6.29 on only",
 }
 """Parameters that the module does not have."""
 PER_SOURCE = {

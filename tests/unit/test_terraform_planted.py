@@ -21,7 +21,7 @@ PLANTED_IN_THE_MODULE = [
     ("queues.tf", "delay_seconds              = 300", "delay_seconds              = 0"),
     ("queues.tf", "maxReceiveCount     = 1000", "maxReceiveCount     = 100"),
     ("queues.tf", '["${local.queues}-events", "${local.queues}-deletes"]', '["${local.queues}-events"]'),
-    ("queues.tf", 'StringEquals = { "aws:SourceAccount" = source.owner }', "StringEquals = {}"),
+    ("queues.tf", 'StringEquals = { "aws:SourceAccount" = owner }', "StringEquals = {}"),
     ("queues.tf", "rule/${var.name}-EventRule-*", "rule/*"),
     ("queues.tf", 'Effect    = "Deny"', 'Effect    = "Allow"'),
     ("queues.tf", "kms_master_key_id       = var.kms_key_arn", ""),

@@ -90,15 +90,16 @@ resource "aws_sqs_queue_policy" "events" {
         Resource  = aws_sqs_queue.events.arn
         Condition = local.own_rules
       }],
-      [for bucket, source in local.sources : {
-        Sid       = "SourceBucketSends${source.label}"
+      # One statement for each owner, as a bucket's name alone can change hands. SQS takes 10 conditions in a policy.
+      [for owner in distinct([for source in local.sources : source.owner]) : {
+        Sid       = owner == local.account ? "SourceBucketSends" : "SourceBucketSends${owner}"
         Effect    = "Allow"
         Principal = { Service = "s3.amazonaws.com" }
         Action    = "sqs:SendMessage"
         Resource  = aws_sqs_queue.events.arn
         Condition = {
-          ArnEquals    = { "aws:SourceArn" = source.arn }
-          StringEquals = { "aws:SourceAccount" = source.owner } # a bucket's name alone can change hands
+          ArnEquals    = { "aws:SourceArn" = [for source in local.sources : source.arn if source.owner == owner] }
+          StringEquals = { "aws:SourceAccount" = owner }
         }
       }],
       [merge(local.tls_only, { Resource = aws_sqs_queue.events.arn })],

@@ -42,10 +42,9 @@ variable "sources" {
 variable "manage_notifications" {
   description = <<-EOT
     Whether the module owns ALL notifications of the source buckets of this account: aws_s3_bucket_notification replaces
-    what a bucket has. false: the output `notifications` says what to add to each bucket.
+    what a bucket has, which the plan does not show. false: the output `notifications` says what to add to each bucket.
   EOT
   type        = bool
-  default     = true
 }
 
 locals {
