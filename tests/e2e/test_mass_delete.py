@@ -37,7 +37,7 @@ def held_by_metric(lines: Iterable[str]) -> float:
 @pytest.mark.parametrize(
     ("objects", "limit", "delay"),
     [
-        pytest.param(50, 5, 6, id="50"),
+        pytest.param(50, 5, 3, id="50"),
         pytest.param(2000, 1000, 60, id="2,000", marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from handler import app, observe
-from handler.adapters import gcs_client
+from handler.adapters import gcs_client, retry
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer
 from local_emulator.process import EmulatorProcess
@@ -176,6 +176,8 @@ def test_no_log_line_holds_a_credential_a_token_an_upload_address_or_a_body(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION_TOKEN)
     monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(retry, "SILENCE", 0.5)
+    monkeypatch.setattr(retry, "PATIENCE", 0.5)
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger=observe.logger.name)
     large = BODY * (9 * 1024 * 1024 // len(BODY))
