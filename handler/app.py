@@ -111,7 +111,7 @@ class Service:
         )
         if not (waiting and held and limit):
             return None
-        return Brake(self._queue(waiting, "deletes"), self._queue(held, "deletes"), limit, self._clock)
+        return Brake(self._queue(waiting, "deletes"), self._queue(held, "deletes"), limit)
 
     def _sender(self) -> Callable[[Sequence[Part]], None] | None:
         if not self._settings.parts_queue:

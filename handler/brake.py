@@ -5,20 +5,19 @@ carried out, if the source still has no such object. The delay lets the queue's 
 if more than the limit wait, or if any are held already, they are moved to the queue of held deletes, from which only an
 operator takes them (`handler.deletes`). A delete that is held does no harm, as it is decided on anew afterwards.
 
-The two lengths are the only state. SQS counts approximately: an instance that has held the first deletes holds all
-others until the count shows that some are held, for `HOLDING` seconds at most.
+The two queues are the only state, so that any instance of the function decides as any other would. SQS counts the first
+queue right by the time that a delete is delivered, as the delay is longer than a count lags. It cannot count in time
+whether any are held, so one of them is asked for. This comes after the count, because a delete leaves the first queue
+only once it is in the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from handler.adapters.queue import MessageQueue
 from handler.errors import ReplicationError, Unavailable
 from handler.events import Delivery, delete_message
-
-HOLDING = 120.0
-"""Seconds: twice the time after which SQS's counts are right."""
 
 
 class Brake:
@@ -28,12 +27,10 @@ class Brake:
         waiting: the deletes queue.
         held: the queue of held deletes.
         limit: deletes that may wait at once.
-        clock: seconds since 1970.
     """
 
-    def __init__(self, waiting: MessageQueue, held: MessageQueue, limit: int, clock: Callable[[], float]) -> None:
-        self._waiting, self._held, self._limit, self._clock = waiting, held, limit, clock
-        self._holding_until = 0.0
+    def __init__(self, waiting: MessageQueue, held: MessageQueue, limit: int) -> None:
+        self._waiting, self._held, self._limit = waiting, held, limit
 
     def defer(self, bucket: str, key: str) -> None:
         """Have a key's copies deleted later, unless the source has the key again by then.
@@ -60,15 +57,7 @@ class Brake:
 
     def _is_on(self) -> bool:
         """Whether deletes are to be held."""
-        if self._held.count():
-            self._holding_until = 0.0
-            return True
-        if self._clock() < self._holding_until:
-            return True
-        if self._waiting.count() <= self._limit:
-            return False
-        self._holding_until = self._clock() + HOLDING
-        return True
+        return self._waiting.count() > self._limit or self._held.has_any()
 
 
 def _is_subject_to_brake(delivery: Delivery) -> bool:

@@ -1,6 +1,6 @@
 """Shows the deletes that the brake held, and releases or drops them.
 
-    python -m handler.deletes list --stack STACK       how many are held, and some of their keys
+    python -m handler.deletes list --stack STACK       how many are held, and some of their keys, with their ages
     python -m handler.deletes release --stack STACK    carry them out, except where the source has the key again
     python -m handler.deletes drop --stack STACK       forget them; the copies stay
 
@@ -62,17 +62,17 @@ class HeldDeletes:
     ) -> None:
         self._sqs, self._queues, self._clock, self._wait = sqs, queues, clock, wait
 
-    def count(self) -> int:
-        """Return how many deletes are held, approximately.
+    def counts(self) -> tuple[int, int]:
+        """Return how many deletes are held, and how many wait, approximately.
 
         Raises:
             Unavailable: SQS does not say.
         """
-        return self._queue(self._queues.held).count()
+        return self._queue(self._queues.held).count(), self._queue(self._queues.deletes).count()
 
-    def some(self) -> list[Change]:
-        """Return some of them. For a second nobody else receives these."""
-        return [_change(message) for message in self._received(visibility=1)]
+    def some(self) -> list[tuple[Change, float]]:
+        """Return some of those that are held, each with the seconds since then. They stay in sight of all others."""
+        return [(_change(message), self._clock() - _sent(message)) for message in self._received(visibility=0)]
 
     def release(self) -> Iterator[int]:
         """Have all carried out that are held by now; yield how many were released, batch by batch.
@@ -142,20 +142,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _list(held: HeldDeletes) -> None:
-    count = held.count()
+    count, _ = held.counts()
     sys.stdout.write(f"{count:,} deletes are held.\n")
-    for change in held.some() if count else ():
-        sys.stdout.write(printable(f"  s3://{change.bucket}/{change.key}") + "\n")
+    for change, seconds in held.some() if count else ():
+        sys.stdout.write(printable(f"  {seconds / 3600:5.1f} h  s3://{change.bucket}/{change.key}") + "\n")
+    _tell_of_waiting(held)
 
 
 def _release(held: HeldDeletes) -> None:
     count = _counted(held.release(), "released")
     sys.stdout.write(f"{count:,} deletes were released. Each is carried out unless the source has its key again.\n")
+    _tell_of_waiting(held)
 
 
 def _drop(held: HeldDeletes) -> None:
     count = _counted(held.drop(), "dropped")
     sys.stdout.write(f"{count:,} deletes were dropped. Their copies stay; `python -m handler.verify` names them.\n")
+    _tell_of_waiting(held)
+
+
+def _tell_of_waiting(held: HeldDeletes) -> None:
+    """Say how many more may be held, which are carried out if they are within the limit and no others are held."""
+    _, waiting = held.counts()
+    if waiting:
+        sys.stdout.write(f"Deletes that wait for the brake to hold them, or to let them pass: about {waiting:,}.\n")
 
 
 def _counted(batches: Iterator[int], what: str) -> int:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
+LONG_POLL = 1
+"""Seconds of the shortest poll that asks all of SQS's servers."""
 _DETAIL_MAX = 1024
 _BATCH = 10
 _COUNTS: tuple[QueueAttributeNameType, ...] = (
@@ -141,6 +143,24 @@ class MessageQueue:
         except (ClientError, BotoCoreError) as error:
             raise self._unavailable(f"cannot count the {self._what} in {self._url}: {error}") from error
         return sum(int(answer["Attributes"][name]) for name in _COUNTS)
+
+    def has_any(self) -> bool:
+        """Return whether a message can be received from the queue: right now, unlike what its count says.
+
+        A poll that waits asks all of SQS's servers, and lasts a second if there is no message. One that is found can be
+        received by others at once.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
+
+        Raises:
+            Unavailable: the queue does not say.
+        """
+        try:
+            answer = self._client().receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=1, VisibilityTimeout=0, WaitTimeSeconds=LONG_POLL
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise self._unavailable(f"cannot see whether there are {self._what} in {self._url}: {error}") from error
+        return bool(answer.get("Messages"))
 
     def _unavailable(self, text: str) -> Unavailable:
         return Unavailable(text, code=f"{self._what.capitalize()}QueueUnavailable")

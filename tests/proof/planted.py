@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 _COPIED = ("handler", "local_emulator", "tests", "events", "pyproject.toml", "template.yaml", "README.md", "docs")
 
 
+_WALKS = "tests/proof/test_brake_walks.py"
+
+
 @dataclass(frozen=True)
 class Planted:
     """A fault in one file."""
@@ -158,10 +161,34 @@ PLANTED = (
     Planted(
         "deletes again once few deletes wait, though others are held",
         "brake.py",
-        "if self._held.count():",
-        "if False:",
+        " or self._held.has_any()",
+        "",
         "tests/functional/test_brake.py::test_deletes_are_held_until_no_held_delete_is_left",
         "AssertionError",
+    ),
+    Planted(
+        "believes the count of held deletes, which lags",
+        "brake.py",
+        "self._held.has_any()",
+        "self._held.count() > 0",
+        f"{_WALKS}::test_no_copy_is_gone_after_a_mass_delete_and_a_release_deletes_what_is_still_absent",
+        "a copy was deleted",
+    ),
+    Planted(
+        "looks for held deletes before it counts those that wait",
+        "brake.py",
+        "self._waiting.count() > self._limit or self._held.has_any()",
+        "self._held.has_any() or self._waiting.count() > self._limit",
+        f"{_WALKS}::test_no_copy_is_gone_after_a_mass_delete_and_a_release_deletes_what_is_still_absent",
+        "a copy was deleted",
+    ),
+    Planted(
+        "does not look at the source again before a delete that waited",
+        "reconcile.py",
+        "self.original = self.route.source.head(self.key)",
+        "self.original = self.route.source.head(self.key) if self.route.defer_delete else None",
+        f"{_WALKS}::test_no_copy_is_gone_after_a_mass_delete_and_a_release_deletes_what_is_still_absent",
+        "the copies of live keys were deleted",
     ),
     Planted(
         "deletes where the queues cannot be counted",

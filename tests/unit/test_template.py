@@ -214,9 +214,24 @@ def test_functions_consume_their_queue_message_by_message(stack: Stack) -> None:
         assert function["AutoPublishAlias"] == "live"
 
 
+@BOTH
+def test_the_function_takes_many_deletes_at_once_and_may_look_for_held_ones(stack: Stack) -> None:
+    source = stack.resource("ReplicatorFunction")["Events"]["Deletes"]["Properties"]
+    assert source["Queue"] == "DeletesQueue.Arn"
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["Enabled"] is True
+    assert source["MaximumBatchingWindowInSeconds"] >= 1, "SQS wants it for batches of over 10"
+    for held in ("DeletesQueue", "HeldDeletesQueue"):
+        allowed = [each for each in statements(stack.resource("ReplicatorRole")) if f"{held}.Arn" in each["Resource"]]
+        actions = {action for each in allowed for action in listed(each["Action"])}
+        assert {"sqs:ReceiveMessage", "sqs:GetQueueAttributes", "sqs:SendMessage"} <= actions
+
+
 def test_paused_leaves_events_in_their_queues() -> None:
-    for name in CONSUMERS:
-        assert Stack(Replication="Paused").resource(name)["Events"]["Queue"]["Properties"]["Enabled"] is False
+    paused = Stack(Replication="Paused")
+    sources = [source for name in CONSUMERS for source in paused.resource(name)["Events"].values()]
+    assert len(sources) == 3
+    assert all(source["Properties"]["Enabled"] is False for source in sources)
 
 
 def test_every_variable_the_code_reads_is_set_and_the_reverse() -> None:

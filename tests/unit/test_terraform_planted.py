@@ -47,7 +47,7 @@ PLANTED_IN_THE_MODULE = [
     ("roles.tf", '"s3:GetObjectVersion", ', ""),
     ("roles.tf", "${source.arn}/${source.prefix}*", "${source.arn}/*"),
     ("roles.tf", "kms:ViaService", "kms:CallerAccount"),
-    ("roles.tf", 'Sid = "CountHeldDeletes"', 'Sid = "CountDeletes"'),
+    ("roles.tf", 'Sid = "LookForHeldDeletes"', 'Sid = "CountDeletes"'),
     ("roles.tf", "role   = aws_iam_role.replicator.name", "role   = aws_iam_role.backfill[0].name"),
     ("roles.tf", "lambda.amazonaws.com", "ec2.amazonaws.com"),
     ("alarms.tf", "DIFF(FILL(events, 0))", "DIFF(FILL(parts, 0))"),

@@ -38,8 +38,8 @@ locals {
       Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"]
       Resource = [aws_sqs_queue.events.arn, aws_sqs_queue.parts.arn, aws_sqs_queue.deletes.arn]
     },
-    # How many deletes are held; how many wait, the statement above allows to ask.
-    { Sid = "CountHeldDeletes", Effect = "Allow", Action = "sqs:GetQueueAttributes", Resource = aws_sqs_queue.held_deletes.arn },
+    # Whether deletes are held, and how many; how many wait, the statement above allows to ask.
+    { Sid = "LookForHeldDeletes", Effect = "Allow", Action = ["sqs:GetQueueAttributes", "sqs:ReceiveMessage"], Resource = aws_sqs_queue.held_deletes.arn },
     # The spans of huge objects; deletes, waiting or held; messages that can never succeed; direct invocations that failed.
     {
       Sid      = "SendMessages"

@@ -28,10 +28,12 @@ resource "aws_lambda_event_source_mapping" "deletes" {
   event_source_arn        = aws_sqs_queue.deletes.arn
   function_name           = aws_lambda_alias.replicator.arn
   enabled                 = var.replication == "Running"
-  batch_size              = 10
+  batch_size              = 100 # an invocation looks for held deletes for a second (handler/brake.py), so few are better
   function_response_types = ["ReportBatchItemFailures"]
+
+  maximum_batching_window_in_seconds = 5
   scaling_config {
-    maximum_concurrency = 2 # the least there is: while SQS's counts lag, few instances rely on them
+    maximum_concurrency = 2 # the least there is, as deletes have time
   }
   depends_on = [aws_iam_role_policy.replicate]
 }
