@@ -65,11 +65,11 @@ def test_an_emptied_source_costs_no_copy(
 
     for at in range(0, objects, 1000):
         s3.delete_objects(Bucket="dummy", Delete={"Objects": [{"Key": key} for key in keys[at : at + 1000]]})
-    s3.put_object(Bucket="dummy", Key="new", Body=b"new")
-    desk.await_there("new")
     # An event that comes twice sends its delete twice.
     eventually(lambda: counted(desk, "held_deletes_queue") >= objects, "all deletes held", minutes + delay)
     assert copies() == objects, "a copy was deleted"
+    s3.put_object(Bucket="dummy", Key="new", Body=b"new")
+    desk.await_there("new")
     assert counted(desk, "dead_letter_queue") == 0
     eventually(lambda: held_by_metric(desk.emulator.output()) > 0, "the metric")
 

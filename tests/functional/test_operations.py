@@ -26,7 +26,7 @@ TOP, *BLOCKS = [
 ]
 ELSEWHERE = {
     "gcloud ": "it needs Google; its arguments are those of make undeploy: tests/functional/test_deploy.py",
-    ".venv/bin/python -m handler.deletes": "tests/functional/test_brake.py",
+    ".venv/bin/python -m handler.deletes": "tests/functional/test_deletes.py",
     ".venv/bin/python -m handler.verify": "tests/functional/test_verify.py, tests/functional/test_orphans.py",
 }
 NOT_IN_MOTO = {

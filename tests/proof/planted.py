@@ -211,7 +211,7 @@ PLANTED = (
         "deletes.py",
         "known = [message for message in messages if _sent(message) <= began]\n            events",
         "known = messages\n            events",
-        "tests/functional/test_brake.py::test_what_is_held_after_release_began_is_not_released",
+        "tests/functional/test_deletes.py::test_what_is_held_after_release_began_is_not_released",
         "AssertionError",
     ),
 )

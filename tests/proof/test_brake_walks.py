@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proof.brake_walks import DELAY, LIMIT, Walk, walk
+from tests.proof.brake_sqs import DELAY
+from tests.proof.brake_walks import LIMIT, Walk, walk
 
 SEEDS = range(60)
 HOUR = 3600.0

@@ -31,7 +31,7 @@ resource "aws_lambda_event_source_mapping" "deletes" {
   batch_size              = 100 # an invocation looks for held deletes for a second (handler/brake.py), so few are better
   function_response_types = ["ReportBatchItemFailures"]
 
-  maximum_batching_window_in_seconds = 5
+  maximum_batching_window_in_seconds = 1 # the least there is for more than 10
   scaling_config {
     maximum_concurrency = 2 # the least there is, as deletes have time
   }
