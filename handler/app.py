@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from handler import config, events, observe
 from handler.adapters import retry
-from handler.adapters.http import IDLE_MAX
 from handler.adapters.queue import DeadLetterQueue, Delay, MessageQueue, postpone
 from handler.adapters.s3 import S3Source
 from handler.adapters.s3_client import S3Requests
+from handler.adapters.transport import IDLE_MAX
 from handler.answers import task_result
 from handler.brake import Brake
 from handler.breaker import Circuits
@@ -150,7 +150,6 @@ class Service:
             bucket,
             owner=self._settings.owner_of(bucket),
             with_tags=with_tags,
-            time_left=self.deadline.left,
         )
         return ThrottledSource(source, self._bucket) if self._bucket else source
 

@@ -105,10 +105,12 @@ def s3_client(url: str) -> S3Client:
     return boto3.client("s3", endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
 
 
-def s3_requests(url: str, sleep: Callable[[float], None] = lambda _: None) -> S3Requests:
+def s3_requests(
+    url: str, sleep: Callable[[float], None] = lambda _: None, time_left: Callable[[], float] = lambda: 600.0
+) -> S3Requests:
     """The function's own client for that server, which waits for nothing."""
     environment = {**_LOOPBACK, "AWS_ENDPOINT_URL_S3": url}
-    return S3Requests(cache(lambda: s3_client(url)), environment=environment, sleep=sleep)
+    return S3Requests(cache(lambda: s3_client(url)), environment=environment, sleep=sleep, time_left=time_left)
 
 
 @pytest.fixture(scope="session")

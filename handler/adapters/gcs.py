@@ -30,7 +30,7 @@ from handler.adapters.gcs_resources import (
 )
 from handler.adapters.gcs_rewrite import Rewrite
 from handler.adapters.gcs_session import ResumableSession
-from handler.adapters.http import Answer
+from handler.adapters.transport import Answer
 from handler.errors import Corrupt, Moved, NotFound
 from handler.model import ABSENT, SMALL, Generation, Headers, Replica, Stamp
 from handler.ports import Reader

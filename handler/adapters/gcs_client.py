@@ -10,15 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import certifi
 
-from handler.adapters.http import Answer, Pool
-from handler.adapters.http_connection import Broken
-from handler.adapters.retry import SILENCE, Attempts, answered
-
-_AGENT = "cross-cloud-replicator"
+from handler.adapters.retry import SILENCE, Attempts, Broken, answered
+from handler.adapters.transport import Answer, Transport
 
 
 def connect(
@@ -72,11 +68,11 @@ class Client:
         time_left: Callable[[], float] = lambda: 600.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._connections = connections
+        self._base = base
         self._time_left = time_left
         self._sleep = sleep
-        self._pools: dict[str, Pool] = {}
-        self._base = self._pool(base)
+        authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
+        self._transport = Transport(connections=connections, authorities=authorities, time_left=time_left)
         self._lock = threading.Lock()
         self._token: tuple[object, dict[str, str]] = (None, {})
         self._failures = 0
@@ -120,10 +116,10 @@ class Client:
         Raises: as `request` does. `timeout` is in seconds of silence.
         """
         token = self._authorization()
-        answer = self._send(method, url, body, {"User-Agent": _AGENT, **headers, **token}, timeout)
+        answer = self._send(method, url, body, {**headers, **token}, timeout)
         if answer.status == 401 and token:
             token = self._authorization(refused=token)
-            answer = self._send(method, url, body, {"User-Agent": _AGENT, **headers, **token}, timeout)
+            answer = self._send(method, url, body, {**headers, **token}, timeout)
         return answer
 
     def renew(self) -> None:
@@ -133,8 +129,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        for pool in self._pools.values():
-            pool.close()
+        self._transport.close()
 
     def ask_google(
         self,
@@ -190,19 +185,5 @@ class Client:
             raise
 
     def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
-        """Send one request; its answer is read to the end, as none here is long."""
-        pool, target = self._base, url
-        if not url.startswith("/"):
-            parts = urlsplit(url)
-            pool = self._pool(f"{parts.scheme}://{parts.netloc}")
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        answer = pool.request(method, target, headers, body, timeout=timeout)
-        answer.data  # noqa: B018 - it keeps what it reads
-        return answer
-
-    def _pool(self, origin: str) -> Pool:
-        if (pool := self._pools.get(origin)) is None:
-            authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
-            pool = Pool(origin, connections=self._connections, authorities=authorities, proxied=True)
-            pool = self._pools.setdefault(origin, pool)
-        return pool
+        url = self._base + url if url.startswith("/") else url
+        return self._transport.request(method, url, headers, body, silence=timeout)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from handler.adapters.http import Answer
-from handler.adapters.http_connection import Broken
+from handler.adapters.retry import Broken
+from handler.adapters.transport import Answer
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 
 _KMS = re.compile(r"Cloud ?KMS|kmsKey|cryptoKey", re.IGNORECASE)

@@ -16,8 +16,8 @@ import google_crc32c
 
 from handler.adapters.gcs_client import Client
 from handler.adapters.gcs_errors import of_response, translate, translated
-from handler.adapters.http import Answer
 from handler.adapters.retry import TRANSIENT, Attempts
+from handler.adapters.transport import Answer
 from handler.errors import ReplicationError, Unavailable
 from handler.model import MIB
 from handler.ports import Reader

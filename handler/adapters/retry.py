@@ -24,8 +24,6 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
 
-from handler.adapters.http_connection import Broken
-
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 SILENCE = 8.0
@@ -40,6 +38,10 @@ TRIES = 6
 """Tries in a row that come to nothing, after which a request has failed."""
 LONGEST_PAUSE = 8.0
 """Seconds; pauses are drawn between 0 and 1, 2, 4 and then 8 seconds ("full jitter")."""
+
+
+class Broken(OSError):
+    """No answer came, or not all of it: the connection could not be made, broke, fell silent, or spoke no HTTP."""
 
 
 class Answer(Protocol):

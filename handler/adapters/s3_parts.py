@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from handler.adapters.s3_object import etag_of
 from handler.errors import Moved, Refused, Unavailable
 from handler.model import Original, S3Part
 from handler.transfer import composite, composite_of
@@ -20,8 +21,10 @@ _AT_ONCE = 16
 _REMEMBERED = 64
 """Objects whose exact parts are remembered; 10,000 parts take about 1 MB."""
 
-Ask = Callable[..., Mapping[str, Any]]
-"""Calls a method of S3's client by its name, and raises one of our errors."""
+Attributes = Callable[..., Mapping[str, Any]]
+"""Asks GetObjectAttributes of an object's state, in boto3's terms, and raises one of our errors."""
+HeadOfPart = Callable[[Original, int], Mapping[str, str]]
+"""Returns the headers by which S3 describes a part by its number, and raises one of our errors."""
 
 
 class UploadParts:
@@ -33,11 +36,13 @@ class UploadParts:
     they are not, each part takes a HEAD.
 
     Args:
-        ask: calls S3.
+        attributes: asks for the parts with their checksums.
+        head: asks for one part.
     """
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, attributes: Attributes, head: HeadOfPart) -> None:
+        self._attributes = attributes
+        self._head = head
         self._denied = False
         self._exact: dict[tuple[str, str, str | None], tuple[S3Part, ...]] = {}
 
@@ -85,14 +90,8 @@ class UploadParts:
         """Yield what S3 says of each part; nothing where it keeps no checksums of them."""
         seen = 0
         while seen < count:
-            answer = self._ask(
-                f"parts of {original.key!r}",
-                "get_object_attributes",
-                Key=original.key,
-                ObjectAttributes=["ETag", "ObjectParts"],
-                MaxParts=_PAGE,
-                PartNumberMarker=seen,
-                **version(original),
+            answer = self._attributes(
+                original, ObjectAttributes=["ETag", "ObjectParts"], MaxParts=_PAGE, PartNumberMarker=seen
             )
             if answer.get("ETag", "").strip('"') != original.etag:
                 raise Moved(f"{original.key!r} is another state by now")
@@ -121,10 +120,9 @@ class UploadParts:
 
     def _size(self, original: Original, number: int, count: int) -> int:
         """Return the bytes of one part, 0 where S3 does not say."""
-        what = f"HEAD part {number} of {original.key!r}"
-        part = self._ask(what, "head_object", Key=original.key, PartNumber=number, **version(original))
-        told = part["ETag"].strip('"') == original.etag and part.get("PartsCount", 0) == count
-        return int(part["ContentLength"]) if told else 0
+        part = self._head(original, number)
+        told = etag_of(part) == original.etag and part.get("x-amz-mp-parts-count") == str(count)
+        return int(part.get("content-length", "0")) if told else 0
 
 
 def _valid(sizes: list[int], whole: int) -> tuple[S3Part, ...]:
@@ -137,6 +135,6 @@ def _count(original: Original) -> int:
     return int(count) if dash and count.isdecimal() else 0
 
 
-def version(original: Original) -> dict[str, Any]:
-    """The version to ask for, where there is one; "null" can be overwritten, so only the ETag pins it."""
-    return {"VersionId": original.version_id} if original.version_id not in {None, "null"} else {}
+def version_of(original: Original) -> str | None:
+    """Return the version to ask for, where there is one; "null" can be overwritten, so only the ETag pins it."""
+    return original.version_id if original.version_id != "null" else None

@@ -16,7 +16,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [name for name in RIGS if name not in ON_REQUEST or config.getoption(f"--{name}")]
         metafunc.parametrize("rig", names, indirect=True)
     if "origin" in metafunc.fixturenames:
-        kinds = ["memory", "s3", "boto3"] + (["s3-url", "boto3-url"] if metafunc.config.getoption("--s3-url") else [])
+        kinds = ["memory", "s3"] + (["s3-url"] if metafunc.config.getoption("--s3-url") else [])
         names = [f"{kind}{versioned}" for kind in kinds for versioned in ("", " versioned")]
         metafunc.parametrize("origin", names, indirect=True)
 

@@ -85,7 +85,7 @@ def _s3(client: S3Client, source: Source, name: str, *, versioned: bool) -> Buck
 
 @pytest.fixture
 def origin(request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    """One source, empty; S3's by the function's own requests, and by boto3's alone. `conftest.py` lists the kinds."""
+    """One source, empty. `conftest.py` lists the kinds."""
     kind, _, versioned = request.param.partition(" ")
     if kind == "memory":
         yield _memory(bool(versioned))
@@ -99,7 +99,7 @@ def origin(request: pytest.FixtureRequest) -> Iterator[Bucket]:
         bucket = request.getfixturevalue("versioned_bucket" if versioned else "bucket")
         s3, url = request.getfixturevalue("s3"), request.getfixturevalue("s3_url")
     with closing(s3_requests(url)) as requests:
-        source = S3Source(requests if kind.startswith("s3") else s3, bucket, with_tags=True)
+        source = S3Source(requests, bucket, with_tags=True)
         yield _s3(s3, source, bucket, versioned=bool(versioned))
 
 
@@ -261,10 +261,9 @@ def test_a_body_need_not_be_read_to_its_end(origin: Bucket) -> None:
 # --- S3 alone
 
 
-@pytest.mark.parametrize("kind", ["by hand", "boto3"])
-def test_a_missing_bucket_is_refused_and_never_an_absent_object(s3: S3Client, s3_url: str, kind: str) -> None:
+def test_a_missing_bucket_is_refused_and_never_an_absent_object(s3_url: str) -> None:
     with closing(s3_requests(s3_url)) as requests:
-        source = S3Source(requests if kind == "by hand" else s3, "no-such-bucket-anywhere")
+        source = S3Source(requests, "no-such-bucket-anywhere")
         with pytest.raises(Refused) as caught:
             source.head("k")
         assert caught.value.code == "SrcBucketNotFound"
@@ -273,8 +272,9 @@ def test_a_missing_bucket_is_refused_and_never_an_absent_object(s3: S3Client, s3
         assert caught.value.code == "SrcBucketNotFound"
 
 
-def test_tags_are_not_asked_for_where_no_rule_needs_them(s3: S3Client, bucket: str) -> None:
+def test_tags_are_not_asked_for_where_no_rule_needs_them(s3: S3Client, s3_url: str, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="team=red")
-    original = S3Source(s3, bucket).head("k")
+    with closing(s3_requests(s3_url)) as requests:
+        original = S3Source(requests, bucket).head("k")
     assert original is not None
     assert dict(original.tags) == {}

@@ -38,6 +38,8 @@ class Scripted:
     answers: deque[bytes] = field(default_factory=deque)
     default: bytes = HANG_UP
     """Answered once there is nothing else."""
+    by_target: Mapping[str, bytes] = field(default_factory=dict)
+    """Answered to requests whose target has this text, before all else."""
     requests: list[Request] = field(default_factory=list)
 
 
@@ -45,6 +47,19 @@ def answer(status: str, headers: bytes = b"", body: bytes = b"") -> bytes:
     """Write down an answer; the length of the body comes by itself."""
     length = b"" if b"ontent-" in headers else b"Content-Length: %d\r\n" % len(body)
     return b"HTTP/1.1 %s\r\n%s%s\r\n%s" % (status.encode(), headers, length, body)
+
+
+def error_answer(status: str, code: str = "", body: bytes | None = None) -> bytes:
+    """Write down an error as S3 does, or with another body."""
+    text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+    return answer(
+        status, b"Content-Type: application/xml\r\n" + b"Content-Length: %d\r\n" % len(body or text), body or text
+    )
+
+
+PLAIN = b'ETag: "5d41402abc4b2a76b9719d911017c592"\r\nLast-Modified: Sun, 22 Nov 2026 20:00:00 GMT\r\n'
+HELLO = answer("200 OK", PLAIN, b"hello")
+"""An object of five bytes."""
 
 
 @contextmanager
@@ -91,7 +106,9 @@ def _serve(connection: socket.socket, server: Scripted, tls: ssl.SSLContext | No
                 method, target, _ = line.split(" ")
                 headers = {name.lower(): value for name, _, value in (each.partition(": ") for each in rest)}
                 server.requests.append(Request(number, method, target, headers))
-                told = server.answers.popleft() if server.answers else server.default
+                told = next((told for text, told in server.by_target.items() if text in target), None)
+                if told is None:
+                    told = server.answers.popleft() if server.answers else server.default
                 if not told:
                     return
                 head, end, body = told.partition(b"\r\n\r\n")

@@ -292,7 +292,7 @@ def test_a_certificate_that_no_authority_vouches_for_ends_the_call(
     https: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", https[0])
-    with closing(connect()) as client, pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED") as caught:
+    with closing(connect()) as client, pytest.raises(Unavailable, match="certificate") as caught:
         GcsDestination(client, "bucket", time_left=lambda: 0.0).head("k")
     assert caught.value.code == "DstUnreachable"
 

@@ -13,13 +13,13 @@ from contextlib import closing, contextmanager, suppress
 import pytest
 from google.auth import exceptions as auth
 
-from handler.adapters import http_connection
+from handler.adapters import transport
 from handler.adapters.gcs import GcsDestination
 from handler.adapters.gcs_client import Client, connect
 from handler.adapters.gcs_errors import of_response, translate, translated
 from handler.adapters.gcs_session import ResumableSession
-from handler.adapters.http import Answer
-from handler.adapters.http_connection import Broken, Connection
+from handler.adapters.retry import Broken
+from handler.adapters.transport import Answer
 from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 from handler.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import reader
@@ -71,13 +71,7 @@ IDS = [f"{row[0]} {row[1]} {row[4]}" for row in BY_STATUS]
 
 
 def answer(status: int, body: bytes) -> Answer:
-    """What comes of these."""
-    near, far = socket.socketpair()
-    with far:
-        far.sendall(b"HTTP/1.1 %d Told\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
-    made = Answer(Connection(near), Connection.close, bare=False)
-    assert made.data == (b"" if status == 304 else body)
-    return made
+    return Answer(status, {}, body)
 
 
 def body_of(status: int, reason: str, message: str) -> bytes:
@@ -125,7 +119,7 @@ def test_no_exception_that_the_libraries_have_escapes_the_table() -> None:
     """Whatever a later version adds to these modules is translated too."""
     kinds = [
         kind
-        for module in (auth, http_connection, http.client, socket, ssl)
+        for module in (auth, transport, http.client, socket, ssl)
         for kind in vars(module).values()
         if isinstance(kind, type) and issubclass(kind, Exception)
     ]
@@ -189,7 +183,7 @@ def test_an_upload_sessions_address_is_in_no_message(error: Exception) -> None:
 def test_a_session_that_cannot_be_reached_does_not_tell_its_address() -> None:
     with a_server_that("refuses") as url, closing(Client(url, 1)) as client:
         session = ResumableSession(client, f"{url}/o?upload_id=ABC", 4, time_left=lambda: 60.0, sleep=lambda _: None)
-        with pytest.raises(Unavailable, match="refused") as caught:
+        with pytest.raises(Unavailable, match="Failed to connect") as caught:
             session.send(reader(b"data"))
     assert "ABC" not in "".join(traceback.format_exception(caught.value))
 

@@ -180,20 +180,23 @@ def test_a_connection_reset_in_the_middle_of_a_chunk_loses_and_doubles_nothing(
     assert gcs_bucket.resource("k")["metageneration"] == "1"
 
 
-def test_a_lost_answer_in_the_middle_sends_no_byte_twice(gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire) -> None:
+def test_a_lost_answer_in_the_middle_loses_and_doubles_nothing(
+    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
+) -> None:
+    """libcurl sends the chunk again, as the kept connection brought no byte of an answer."""
     wire.plan(sends("PUT", 2), Trouble(forget=True))
     put(gcs)
-    assert sum(len(request.body) for request in puts(wire)) == SIZE
+    assert sum(len(request.body) for request in puts(wire)) == SIZE + CHUNK
     assert gcs_bucket.data("k") == DATA
 
 
-def test_a_lost_answer_to_the_last_byte_is_settled_by_asking_the_session(
+def test_a_lost_answer_to_the_last_byte_is_settled_by_sending_it_again(
     gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire
 ) -> None:
     last = f"bytes {2 * CHUNK}-{SIZE - 1}/{SIZE}"
     wire.plan(lambda request: request.range == last, Trouble(forget=True))
     put(gcs)
-    assert ranges(wire.requests)[3:] == [last, f"bytes */{SIZE}"]
+    assert ranges(wire.requests)[3:] == [last, last]
     assert gcs_bucket.data("k") == DATA
     assert gcs_bucket.names() == {"k"}
 
@@ -204,7 +207,7 @@ def test_a_lost_answer_to_the_question_is_followed_by_another(
     last = f"bytes {2 * CHUNK}-{SIZE - 1}/{SIZE}"
     wire.plan(lambda request: request.range in {last, f"bytes */{SIZE}"}, *[Trouble(forget=True)] * 4)
     put(gcs)
-    assert ranges(wire.requests)[3:] == [last] + [f"bytes */{SIZE}"] * 4
+    assert ranges(wire.requests)[3:] == [last] * 2 + [f"bytes */{SIZE}"] * 3
     assert gcs_bucket.data("k") == DATA
     assert gcs_bucket.names() == {"k"}
 

@@ -13,9 +13,9 @@ import pytest
 from botocore.config import Config
 
 from handler import config, trials
-from handler.adapters.http import IDLE_MAX
 from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.adapters.retry import CONNECT, SILENCE
+from handler.adapters.transport import IDLE_MAX
 from handler.app import Service
 from handler.errors import Malformed, Refused, ReplicationError, Unavailable
 from tests.functional.scripted import answer, scripted

@@ -9,7 +9,6 @@ from email.utils import formatdate
 
 import pytest
 
-from handler.adapters.http_connection import Broken
 from handler.adapters.retry import (
     CONNECT,
     LEAST,
@@ -19,6 +18,7 @@ from handler.adapters.retry import (
     TRANSIENT,
     TRIES,
     Attempts,
+    Broken,
     answered,
 )
 

@@ -1,4 +1,4 @@
-"""Where a bucket is: as boto3 says, or left to boto3."""
+"""Where a bucket is: where boto3 looks for it, or where boto3 says that S3 is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
-from handler.adapters.s3_address import address_of
+from handler.adapters.s3_address import Place, place_of
+from handler.errors import Refused
 
 US: dict[str, str] = {"AWS_DEFAULT_REGION": "us-west-2"}
 HERE = "http://127.0.0.1:5000"
@@ -45,6 +46,8 @@ KNOWN = [
         "https://dummy.s3.us-west-2.amazonaws.com",
     ),
     ("dummy", US | {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "amazonaws.com"}, "https://dummy.s3.us-west-2.amazonaws.com"),
+    ("12345", US, "https://12345.s3.us-west-2.amazonaws.com"),
+    ("Upper", US | {"AWS_ENDPOINT_URL": HERE}, f"{HERE}/Upper"),
 ]  # fmt: skip
 
 
@@ -53,7 +56,9 @@ def test_a_plain_bucket_is_where_boto3_looks_for_it(
     monkeypatch: pytest.MonkeyPatch, bucket: str, environment: dict[str, str], address: str
 ) -> None:
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
-    assert address_of(bucket, environment | files) == address
+    place = place_of(environment | files)
+    assert place is not None
+    assert place.address_of(bucket) == address
     for name in ("AWS_DEFAULT_REGION", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -72,45 +77,74 @@ def test_a_plain_bucket_is_where_boto3_looks_for_it(
 
 
 @pytest.mark.parametrize(
-    ("bucket", "environment"),
+    "environment",
     [
-        ("dummy", {}),
-        ("dummy", {"AWS_DEFAULT_REGION": "us-iso-east-1"}),
-        ("dummy", {"AWS_DEFAULT_REGION": "eusc-de-east-1"}),
-        ("dummy", {"AWS_DEFAULT_REGION": "aws-global"}),
-        ("dummy", {"AWS_DEFAULT_REGION": "us-west-2.evil.example/"}),
-        ("dummy", {"AWS_DEFAULT_REGION": "cn-north-1", "AWS_USE_FIPS_ENDPOINT": "true"}),
-        ("dummy", US | {"AWS_PROFILE": "mine"}),
-        ("dummy", US | {"AWS_DEFAULT_PROFILE": "mine"}),
-        ("dummy", US | {"HTTPS_PROXY": "http://proxy:1"}),
-        ("dummy", US | {"https_proxy": "http://proxy:1", "no_proxy": "localhost"}),
-        ("dummy", US | {"AWS_ENDPOINT_URL": "http://here:99999999"}),
-        ("dummy", US | {"AWS_ENDPOINT_URL": "http://here/with/a/path"}),
-        ("dummy", US | {"AWS_ENDPOINT_URL": "http://user:secret@here"}),
-        ("dummy", US | {"AWS_ENDPOINT_URL": "here:5000"}),
-        ("dummy", US | {"AWS_ENDPOINT_URL": "https://s3-accelerate.amazonaws.com"}),
-        ("express--usw2-az1--x-s3", US),
-        ("alias-abcdef--op-s3", US),
-        ("arn:aws:s3:us-west-2:123456789012:accesspoint/mine", US),
-        ("Upper", US),
-        ("under_score", US),
-        ("a..b", US),
-        ("a", US),
-        ("", US),
-        ("-a-", US),
-        ("a/../b", US),
-        ("127.0.0.1", US),
+        {},
+        {"AWS_DEFAULT_REGION": "us-iso-east-1"},
+        {"AWS_DEFAULT_REGION": "eusc-de-east-1"},
+        {"AWS_DEFAULT_REGION": "aws-global"},
+        {"AWS_DEFAULT_REGION": "us-west-2.evil.example/"},
+        {"AWS_DEFAULT_REGION": "cn-north-1", "AWS_USE_FIPS_ENDPOINT": "true"},
+        US | {"AWS_PROFILE": "mine"},
+        US | {"AWS_DEFAULT_PROFILE": "mine"},
+        US | {"AWS_ENDPOINT_URL": "http://here/with/a/path"},
+        US | {"AWS_ENDPOINT_URL": "http://user:secret@here"},
+        US | {"AWS_ENDPOINT_URL": "here:5000"},
     ],
 )
-def test_what_is_not_plain_is_left_to_boto3(bucket: str, environment: dict[str, str]) -> None:
+def test_what_the_environment_does_not_say_beyond_doubt_is_boto3s_to_say(environment: dict[str, str]) -> None:
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
-    assert address_of(bucket, environment | files) is None
+    assert place_of(environment | files) is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "bucket", "address"),
+    [
+        ("https://s3.amazonaws.com", "dummy", "https://dummy.s3.amazonaws.com"),
+        ("https://s3.us-iso-east-1.c2s.ic.gov", "dummy", "https://s3.us-iso-east-1.c2s.ic.gov/dummy"),
+        ("https://s3-accelerate.amazonaws.com", "dummy", "https://dummy.s3-accelerate.amazonaws.com"),
+        ("https://bucket.vpce-1.s3.us-west-2.vpce.amazonaws.com", "dummy", "https://bucket.vpce-1.s3.us-west-2.vpce.amazonaws.com/dummy"),
+        ("http://here/with/a/path", "dummy", "http://here/with/a/path/dummy"),
+        ("https://s3.us-west-2.amazonaws.com", "Upper_case", "https://s3.us-west-2.amazonaws.com/Upper_case"),
+        ("https://s3.us-west-2.amazonaws.com", "127.0.0.1", "https://s3.us-west-2.amazonaws.com/127.0.0.1"),
+    ],
+)  # fmt: skip
+def test_a_bucket_is_a_host_at_aws_where_it_can_be_and_else_a_path(endpoint: str, bucket: str, address: str) -> None:
+    assert Place(endpoint, "us-west-2").address_of(bucket) == address
+
+
+@pytest.mark.parametrize(
+    "bucket",
+    [
+        "express--usw2-az1--x-s3",
+        "alias-abcdef--op-s3",
+        "arn:aws:s3:us-west-2:123456789012:accesspoint/mine",
+        "",
+        "a/../b",
+    ],
+)
+def test_what_is_no_general_purpose_bucket_is_refused(bucket: str) -> None:
+    with pytest.raises(Refused):
+        Place("https://s3.us-west-2.amazonaws.com", "us-west-2").address_of(bucket)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "moved"),
+    [
+        ("https://s3.us-west-2.amazonaws.com", "https://s3.eu-west-1.amazonaws.com"),
+        ("https://s3-fips.dualstack.us-west-2.amazonaws.com", "https://s3-fips.dualstack.eu-west-1.amazonaws.com"),
+        ("https://s3.amazonaws.com", "https://s3.eu-west-1.amazonaws.com"),
+        (HERE, HERE),
+    ],
+)
+def test_another_region_has_another_endpoint_at_aws(endpoint: str, moved: str) -> None:
+    assert Place(endpoint, "us-west-2").moved_to("eu-west-1") == Place(moved, "eu-west-1")
 
 
 @pytest.mark.parametrize("name", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
 def test_a_file_may_say_anything(tmp_path: Path, name: str) -> None:
     file = tmp_path / "config"
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull) | {name: str(file)}
-    assert address_of("dummy", US | files)
+    assert place_of(US | files)
     file.write_text("[default]\n")
-    assert address_of("dummy", US | files) is None
+    assert place_of(US | files) is None
