@@ -78,7 +78,7 @@ def _size_of(headers: Mapping[str, str]) -> int:
         match = _TOTAL.fullmatch(told)
         told = match[1] if match else ""
     else:
-        told = headers.get("content-length", "")
+        told = headers.get("content-length", "").strip()
     if not (told.isascii() and told.isdecimal()):
         raise ValueError("S3 describes an object without its size")
     return int(told)

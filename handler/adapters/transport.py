@@ -239,6 +239,6 @@ def _answer(lines: list[bytes], data: bytes) -> Answer:
             status = int(line.split()[1])
             headers.clear()
         elif colon:
-            lower, value = name.lower(), value.strip(" \t")
+            lower, value = name.lower(), value.lstrip(" \t")
             headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
     return Answer(status, headers, data)

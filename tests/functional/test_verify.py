@@ -14,7 +14,7 @@ import pytest
 from google.cloud import storage
 
 from handler import compare, config, held
-from handler.adapters import gcs_errors, s3
+from handler.adapters import gcs_errors, s3_errors
 from handler.compare import Verifier
 from handler.errors import Refused
 from handler.listings import joined
@@ -383,7 +383,7 @@ def test_a_missing_permission_is_a_failure(desk: Desk) -> None:
 
 def test_every_refusal_is_the_objects_or_the_operators() -> None:
     """A code that is new in the handler must be put on one of the two lists."""
-    found = {*s3._REFUSED.values(), *gcs_errors._FORBIDDEN.values()}
+    found = {*s3_errors._REFUSED.values(), *gcs_errors._FORBIDDEN.values()}
     found |= {code for kind, code in gcs_errors._BY_STATUS.values() if kind is Refused}
     found |= {code for _, _, kind, code in gcs_errors._BY_MESSAGE if kind is Refused}
     for path in Path(compare.__file__).parent.rglob("*.py"):
@@ -405,6 +405,7 @@ OF_THE_OPERATOR = {
     "Expired",
     "SrcBucketInOtherRegion",
     "SrcBucketNotFound",
+    "SrcBucketNotSupported",
     "SrcBucketReplicationConfigMissing",
     "SrcGetObjectNotPermitted",
     "SrcKmsKeyInvalidState",
