@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.functional.rie import ARTIFACT, ROOT, RUNTIME, Rie, Start, missing
 
-LIMIT = 12_000_000
+LIMIT = 18_000_000
 TRIVIAL = "def lambda_handler(event, context):\n    return None\n"
 RULES = [{"ID": "cold", "Source": {"Bucket": "dummy"}, "Destination": {"Bucket": "file:///tmp"}}]
 EVENT = json.loads((ROOT / "events/s3-test-event.json").read_text())
