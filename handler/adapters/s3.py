@@ -69,9 +69,7 @@ class S3Source:
     @contextmanager
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[CheckedReader]:
         """Read `key` in the state `at`, or as it is where `at` is None; see `Source`."""
-        original, first = self._current(key) if at is None else self._pinned(at, span)
-        stretch = span or Span(0, original.size)
-        stream = Chunks(lambda chunk: self._range(original, chunk).data, stretch, self._client.threads, first)
+        original, stream = self._current(key) if at is None else self._pinned(at, span)
         with closing(stream):
             try:
                 yield CheckedReader(stream, original, span)
@@ -83,24 +81,29 @@ class S3Source:
                     raise
                 raise Moved(f"{key!r}: its parts are not of one size, as they were taken to be") from error
 
-    def _current(self, key: str) -> tuple[Original, bytes]:
-        """Return the state that a GET of all finds, and its bytes; none of them where they are more than a chunk."""
+    def _current(self, key: str) -> tuple[Original, Chunks]:
+        """Return the state that a GET of all finds, and its bytes, which are yet to fetch if more than a chunk."""
         answer = self._ask(what := f"GET {key!r}", "GET", key, _CHECKSUMS, expected=CHUNK)
         if answer.status != 200:
             raise self._error(answer, what)
-        return self.parts(self._original(what, key, answer)), answer.data
+        original = self.parts(self._original(what, key, answer))
+        return original, self._stream(original, Span(0, original.size), answer.data)
 
-    def _pinned(self, at: Original, span: Span | None) -> tuple[Original, bytes]:
-        """Return the state, which S3 still has, and the first bytes of the span, or of all."""
-        start, stop = span or Span(0, at.size)
+    def _pinned(self, at: Original, span: Span | None) -> tuple[Original, Chunks]:
+        """Return the state, which S3 still has, and the bytes of the span, or of all."""
+        start, stop = stretch = span or Span(0, at.size)
         answer = self._range(at, Span(start, min(start + CHUNK, stop)))
+        stream = self._stream(at, stretch, answer.data)
         if span is not None:
-            return at, answer.data
+            return at, stream
         with translated(f"GET {at.key!r}"):
             now = original_of(at.key, answer.headers)
         if not at.same_state(now):
             raise Moved(f"{at.key!r} is another state by now")
-        return self.parts(at), answer.data
+        return self.parts(at), stream
+
+    def _stream(self, at: Original, span: Span, first: bytes) -> Chunks:
+        return Chunks(lambda chunk: self._range(at, chunk).data, span, self._client.read_ahead, first)
 
     def _range(self, at: Original, chunk: Span) -> Answer:
         """Return the answer that has exactly these bytes of the state."""

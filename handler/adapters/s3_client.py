@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +19,7 @@ import botocore
 
 from handler.adapters.retry import TRANSIENT, Attempts, answered
 from handler.adapters.s3_address import Place, place_of
+from handler.adapters.s3_chunks import ReadAhead
 from handler.adapters.s3_signature import Credentials, Signer
 from handler.adapters.transport import Answer, TooLarge, Transport
 
@@ -59,7 +59,7 @@ class S3Requests:
     ) -> None:
         self.boto3 = boto3
         self.time_left = time_left
-        self.threads = ThreadPoolExecutor(connections, "read-ahead")
+        self.read_ahead = ReadAhead()
         self._sleep = sleep
         self._environment = dict(os.environ if environment is None else environment)
         authorities = self._environment.get("AWS_CA_BUNDLE") or str(Path(botocore.__file__).with_name("cacert.pem"))
@@ -123,7 +123,7 @@ class S3Requests:
 
     def close(self) -> None:
         """Close all connections but boto3's."""
-        self.threads.shutdown()
+        self.read_ahead.close()
         self._transport.close()
 
     def _asked(

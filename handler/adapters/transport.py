@@ -162,6 +162,10 @@ class Transport:
         return self._made()
 
     def _release(self, curl: pycurl.Curl) -> None:
+        """Keep a handle, but not the bodies that it holds."""
+        curl.unsetopt(pycurl.HEADERFUNCTION)
+        curl.unsetopt(pycurl.WRITEFUNCTION)
+        curl.setopt(pycurl.POSTFIELDS, b"")
         with self._lock:
             self._idle.append((curl, self._clock()))
             oldest = self._idle.pop(0)[0] if len(self._idle) > self._connections else None
