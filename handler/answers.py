@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from handler.errors import ReplicationError
-from handler.reconcile import DRY_RUN, Action, Outcome
+from handler.core.errors import ReplicationError
+from handler.core.reconcile import DRY_RUN, Action, Outcome
 
 LONGEST = 1024
 """Characters that S3 takes of a result."""

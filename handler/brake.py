@@ -3,7 +3,7 @@
 A delete that the loop decides on is sent to the deletes queue, whose messages are delivered after a delay. Then it is
 carried out, if the source still has no such object. The delay lets the queue's length show how many deletes there are:
 if more than the limit wait, or if any are held already, they are moved to the queue of held deletes, from which only an
-operator takes them (`handler.deletes`). A delete that is held does no harm, as it is decided on anew afterwards.
+operator takes them (`handler.tools.deletes`). A delete that is held does no harm, as it is decided on anew afterwards.
 
 The two queues are the only state, so that any instance of the function decides as any other would. SQS counts the first
 queue right by the time that a delete is delivered, as the delay is longer than a count lags. It cannot count in time
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from handler.adapters.queue import MessageQueue
-from handler.errors import ReplicationError, Unavailable
+from handler.core.errors import ReplicationError, Unavailable
 from handler.events import Delivery, delete_message
 
 

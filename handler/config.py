@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from handler.model import GIB, MIB, TIB, Rule
-from handler.parts import HUGE, LARGE
+from handler.core.model import GIB, MIB, TIB, Rule
+from handler.core.parts import HUGE, LARGE
 from handler.rules import is_account, rules_of
 
 CONCURRENCY = 16

@@ -15,8 +15,8 @@ from enum import Enum, auto
 from typing import Any
 from urllib.parse import unquote_plus
 
-from handler.errors import Malformed
-from handler.model import KEY_BYTES, Change, Part, S3Part, Span
+from handler.core.errors import Malformed
+from handler.core.model import KEY_BYTES, Change, Part, S3Part, Span
 
 _UNCHANGING = (
     *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "Replication:"),

@@ -18,11 +18,11 @@ from typing import TextIO, cast
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from handler.breaker import CircuitOpen, Side, Switched, side_of
-from handler.errors import ReplicationError
-from handler.model import Change
-from handler.reconcile import IN_PARTS, Action, Outcome
-from handler.replicator import Result
+from handler.core.batch import Result
+from handler.core.breaker import CircuitOpen, Side, Switched, side_of
+from handler.core.errors import ReplicationError
+from handler.core.model import Change
+from handler.core.reconcile import IN_PARTS, Action, Outcome
 
 logger = Logger(service="replicator", level="INFO", log_uncaught_exceptions=False)
 

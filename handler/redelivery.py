@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from handler import backoff
 from handler.adapters.queue import Delay
-from handler.errors import Corrupt, Refused, ReplicationError, Unavailable
+from handler.core.errors import Corrupt, Refused, ReplicationError, Unavailable
 from handler.events import Delivery
 
 CORRUPT_RECEIVES = 10

@@ -11,10 +11,10 @@ from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, APIGatewayRestResolver, Response
 
-from handler.errors import Malformed
-from handler.model import KEY_BYTES, Change
-from handler.reconcile import DRY_RUN
-from handler.replicator import Result
+from handler.core.batch import Result
+from handler.core.errors import Malformed
+from handler.core.model import KEY_BYTES, Change
+from handler.core.reconcile import DRY_RUN
 
 PATHS = ("/v1/replicate/", "/v1/replicate")
 _BUCKET_MAX = 63

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from handler.model import Rule
+from handler.core.model import Rule
 
 _FIELDS = {"ID", "Priority", "Status", "Filter", "Prefix", "DeleteMarkerReplication", "Destination", "Source"}
 _SOURCE_FIELDS = {"Bucket", "Account"}

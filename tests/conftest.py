@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from handler.adapters.s3_client import S3Requests
+from handler.adapters.s3.client import S3Requests
 from tests.fakes import Faults
 from tests.witness import known
 

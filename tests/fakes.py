@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 
 import google_crc32c
 
-from handler.errors import Moved, NotFound, Refused, Unavailable
-from handler.model import KIB, Generation, Headers, Lock, Original, Replica, S3Part, Span, Stamp
-from handler.pace import Pace
-from handler.ports import Composer, Destination, Reader, Source
-from handler.transfer import CheckedReader, composite_of, pieces
+from handler.core.errors import Moved, NotFound, Refused, Unavailable
+from handler.core.model import KIB, Generation, Headers, Lock, Original, Replica, S3Part, Span, Stamp
+from handler.core.ports import Composer, Destination, Reader, Source
+from handler.core.rate import Pace
+from handler.core.readers import CheckedReader, composite_of, pieces
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -11,10 +11,10 @@ from deploy.shell import Shell, StoppedError
 
 PROVIDER = "aws-account"
 ROLES = ("roles/storage.objectUser", "roles/storage.legacyBucketReader")
-"""To write copies; and to read the bucket's own settings, which `python -m handler.check` looks at."""
+"""To write copies; and to read the bucket's own settings, which `python -m handler.tools.check` looks at."""
 SERVICES = ("iam.googleapis.com", "sts.googleapis.com", "storage.googleapis.com")
 STAGING = ".s3-replica-parts/"
-"""handler/plan.py's prefix for parts; those of overwritten states are deleted by a lifecycle rule."""
+"""handler/core/plan.py's prefix for parts; those of overwritten states are deleted by a lifecycle rule."""
 STAGING_DAYS = 7
 _MAPPING = (
     "google.subject=assertion.arn,attribute.aws_role=assertion.arn.extract('{account_arn}assumed-role/')"

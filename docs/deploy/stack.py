@@ -74,7 +74,7 @@ class Stack:
 
     def check(self) -> None:
         """Try each permission with the function's own role, until Google's have taken effect."""
-        command = (_PYTHON, "-m", "handler.check", "--function", f"{self._settings.stack}-check")
+        command = (_PYTHON, "-m", "handler.tools.check", "--function", f"{self._settings.stack}-check")
         last: StoppedError | None = None
         for look in range(_LOOKS):
             try:

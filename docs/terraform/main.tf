@@ -107,7 +107,7 @@ resource "google_storage_bucket_iam_member" "replicator" {
   member = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.aws.name}/attribute.aws_role/${local.assumed_role}"
 }
 
-# Read the bucket's own settings, which `python -m handler.check` looks at.
+# Read the bucket's own settings, which `python -m handler.tools.check` looks at.
 resource "google_storage_bucket_iam_member" "check" {
   bucket = google_storage_bucket_iam_member.replicator.bucket
   role   = "roles/storage.legacyBucketReader"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from handler.errors import ReplicationError, Unavailable
+from handler.core.errors import ReplicationError, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pycurl
 
 from handler.adapters.retry import CONNECT, Broken
-from handler.model import MIB
+from handler.core.model import MIB
 
 LARGEST = 16 * MIB
 """Bytes of an answer of which the size is not known before."""

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from handler.model import Span
-from handler.plan import SPAN
+from handler.core.model import Span
+from handler.core.plan import SPAN
 from tests.benchmarks import bench_contestants as contestants
 from tests.benchmarks.bench_fanout import THRESHOLD, message_queue
 from tests.benchmarks.bench_measure import Meter, Session

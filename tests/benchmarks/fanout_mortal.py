@@ -22,8 +22,8 @@ import anycrc
 import boto3
 from botocore.config import Config
 
-from handler.model import Span
-from handler.plan import SPAN
+from handler.core.model import Span
+from handler.core.plan import SPAN
 from local_emulator import moto_fixes
 from local_emulator.poller import failed_ids, sqs_event
 from tests.benchmarks.bench_fanout import Mapping

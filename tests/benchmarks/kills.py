@@ -290,7 +290,9 @@ def run(rounds: int, seed: int, folder: Path) -> int:
     """Kill that many times, tell what came of it, and return the exit status."""
     begun = time.monotonic()
     chance = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
-    _PROCESSES.set_forkserver_preload(["handler.app", "handler.adapters.gcs", "handler.adapters.gcs_client"])
+    _PROCESSES.set_forkserver_preload(
+        ["handler.app", "handler.adapters.gcs.destination", "handler.adapters.gcs.client"]
+    )
     with _moto() as s3, Shim(folder / "copies", BUCKET) as shim:
         all_rounds = Rounds(s3, shim, chance)
         all_rounds.calibrate()

@@ -14,12 +14,12 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from handler.adapters.folder import FolderDestination
-from handler.adapters.folder_names import STATE, aside_path, natural_path
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import connect
-from handler.model import Generation, Replica, Stamp
-from handler.ports import Composer, Destination, Reader
+from handler.adapters.folder.destination import FolderDestination
+from handler.adapters.folder.names import STATE, aside_path, natural_path
+from handler.adapters.gcs.client import connect
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.model import Generation, Replica, Stamp
+from handler.core.ports import Composer, Destination, Reader
 from tests.fakes import MemoryDestination
 from tests.witness.known import ADDED
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from handler.adapters.s3 import S3Source
-from handler.errors import Moved, Refused
-from handler.model import KIB, Headers, Original, Span
-from handler.ports import Source
-from handler.transfer import pieces
+from handler.adapters.s3.source import S3Source
+from handler.core.errors import Moved, Refused
+from handler.core.model import KIB, Headers, Original, Span
+from handler.core.ports import Source
+from handler.core.readers import pieces
 from tests.conftest import s3_requests
 from tests.fakes import MemorySource, md5
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from handler.errors import Refused
-from handler.model import ABSENT, SMALL, Lock, Replica, Stamp
+from handler.core.errors import Refused
+from handler.core.model import ABSENT, SMALL, Lock, Replica, Stamp
 from tests.contract.rigs import Rig
 from tests.fakes import reader
 

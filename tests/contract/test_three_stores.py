@@ -38,14 +38,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from handler.adapters import gcs, gcs_session
-from handler.adapters.folder import FolderDestination
-from handler.adapters.folder_names import aside_path, natural_path
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import Client, connect
-from handler.errors import NotFound, Refused, ReplicationError
-from handler.model import ABSENT, KIB, Generation, Headers, Replica, Stamp
-from handler.ports import Composer, Destination
+from handler.adapters.folder.destination import FolderDestination
+from handler.adapters.folder.names import aside_path, natural_path
+from handler.adapters.gcs import destination as gcs
+from handler.adapters.gcs import upload as gcs_session
+from handler.adapters.gcs.client import Client, connect
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.errors import NotFound, Refused, ReplicationError
+from handler.core.model import ABSENT, KIB, Generation, Headers, Replica, Stamp
+from handler.core.ports import Composer, Destination
 from local_emulator.gcs import GcsServer
 from tests.fakes import MemoryDestination, crc32c, md5, reader
 

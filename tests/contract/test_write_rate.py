@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import connect
-from handler.errors import Moved, Refused, Unavailable
-from handler.model import ABSENT, Replica, Stamp
-from handler.ports import Composer
+from handler.adapters.gcs.client import connect
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.errors import Moved, Refused, Unavailable
+from handler.core.model import ABSENT, Replica, Stamp
+from handler.core.ports import Composer
 from local_emulator.gcs import GcsServer
 from tests.contract.test_destination import NOON, OTHER, STAMP
 from tests.fakes import MemoryDestination, reader

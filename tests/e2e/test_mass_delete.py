@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from handler import deletes
+from handler.tools import deletes
 from tests.e2e.support import Desk, eventually, s3_of, sqs_of
 
 RESTORED = 3

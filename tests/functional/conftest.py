@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import connect
+from handler.adapters.gcs.client import connect
+from handler.adapters.gcs.destination import GcsDestination
 from local_emulator.gcs import GcsServer
 from tests.functional.wire import Wire, wire_to
 

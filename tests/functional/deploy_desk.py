@@ -12,7 +12,7 @@ import pytest
 from deploy import stack
 from deploy.__main__ import main
 
-from handler.plan import STAGING
+from handler.core.plan import STAGING
 from tests.unit.cfn import TEXT
 
 SETTINGS = (

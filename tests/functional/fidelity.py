@@ -14,7 +14,7 @@ from typing import Any
 
 import anycrc
 
-from handler.model import MIB
+from handler.core.model import MIB
 from tests.fakes import crc32c
 from tests.functional.bench import KMS_KEY
 from tests.functional.front import Truth

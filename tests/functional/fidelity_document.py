@@ -32,9 +32,10 @@ verified; it is `none` if none could be made. `-crc32c` is the CRC32C of the byt
 large copy has no `-crc32c` if S3 keeps a CRC32C or an MD5 of the whole object, which tells as much.
 
 A copy is equal if its bytes, its headers and its custom metadata are what they should be. The provenance alone is not
-believed: what somebody changes at GCS is repaired at the key's next event, or by `python -m handler.verify --mend`.
-Not compared are the storage class and a later `customTime`, as GCS's own lifecycle rules may change them. Bytes that
-somebody replaced together with `-crc32c` are not noticed if S3 keeps neither a CRC32C nor an MD5.
+believed: what somebody changes at GCS is repaired at the key's next event, or by
+`python -m handler.tools.verify --mend`. Not compared are the storage class and a later `customTime`, as GCS's own
+lifecycle rules may change them. Bytes that somebody replaced together with `-crc32c` are not noticed if S3 keeps
+neither a CRC32C nor an MD5.
 
 Copies whose check is `none` are counted in `OperationsUnverified`. Besides the lines above that say so, two cases are
 copied in parts (from 1 GiB on, or for lack of time) without a check: an object of one upload that has an MD5 or a SHA
@@ -59,8 +60,9 @@ By a rule with `Destination.ObjectLock` enabled (`tests/functional/test_object_l
   retention are refused (`DstBucketObjectLockConfigMissing`).
 - At GCS this takes `storage.objects.setRetention`, and `storage.objects.overrideUnlockedRetention` to shorten a
   retention or to lock it. At the source it takes `s3:GetObjectRetention` and `s3:GetObjectLegalHold`, which the
-  template grants and `handler.check` tries. Without these two S3 answers as if nothing were locked. Therefore what S3
-  does not say releases nothing: a retention that is removed at S3 before its time stays on the copy until its time.
+  template grants and `handler.tools.check` tries. Without these two S3 answers as if nothing were locked. Therefore
+  what S3 does not say releases nothing: a retention that is removed at S3 before its time stays on the copy until
+  its time.
 - S3 sends no event for a legal hold. For a retention there is `s3:ObjectRetention:Put`, to which the stack does not
   subscribe, as moto does not know it and nothing could be tried. By EventBridge the stack listens to
   `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend`. S3's listings

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from handler.model import TIB
+from handler.core.model import TIB
 from tests.functional.bench import Bench
 from tests.functional.front import Truth
 from tests.functional.rig import BODY, record

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from handler.deletes import HeldDeletes, Queues
+from handler.tools.deletes import HeldDeletes, Queues
 from local_emulator.poller import sqs_event
 from tests.functional.rig import Rig, Told, message, record
 from tests.functional.test_rules import rule

@@ -24,7 +24,7 @@ from moto.s3 import models as moto_s3
 
 from handler import config, observe
 from handler.app import Service
-from handler.transfer import COMPOSITES
+from handler.core.readers import COMPOSITES
 from tests.conftest import s3_client
 from tests.fakes import checksum
 from tests.functional.front import Front, Truth, front_of
@@ -137,9 +137,9 @@ class Rig:
             patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
             patch.setenv("STORAGE_EMULATOR_HOST", gcs_url or self.gcs_url)
             service = Service(settings)
-            service.gcs()
+            service.wiring.gcs()
             for name in ("s3", "sqs"):  # made here, where they are pointed at this rig
-                service.aws(name)
+                service.wiring.aws(name)
         self._stack.callback(service.close)
         return service
 

@@ -15,8 +15,9 @@ from typing import Any
 import boto3
 import pytest
 
-from handler import canary, check, config, notifications
+from handler import config
 from handler.app import Service
+from handler.tools import canary, check, notifications
 from tests.functional.conftest import Bucket
 from tests.functional.rig import Clock
 from tests.unit.cfn import Stack
@@ -53,7 +54,7 @@ class Deployed:
         patch.setenv("PARTS_QUEUE_URL", self.queue.replace("-events", "-parts"))
         patch.setenv("WIRING", json.dumps(self.wiring))
         patch.setenv("STORAGE_EMULATOR_HOST", self.copies.url)
-        canary._service.cache_clear()
+        canary._wiring.cache_clear()
 
     def wire(self, **properties: Any) -> None:
         """Do what the custom resource does."""
@@ -95,7 +96,7 @@ class Deployed:
         )
         patch.setenv("DELETES_QUEUE_URL", waiting)
         patch.setenv("HELD_DELETES_QUEUE_URL", held)
-        canary._service.cache_clear()
+        canary._wiring.cache_clear()
         return str(waiting)
 
     def deliver(self, queue: str = "") -> None:
@@ -143,7 +144,7 @@ def deployed(moto: str, patch: pytest.MonkeyPatch, bucket: str, copies: Bucket) 
         one.wire()
         yield one
         one.close()
-        canary._service.cache_clear()
+        canary._wiring.cache_clear()
 
 
 def arn_of(sqs: Any, url: str) -> str:

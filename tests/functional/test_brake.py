@@ -11,9 +11,9 @@ import pytest
 from handler import config
 from handler.adapters import queue
 from handler.adapters.queue import MessageQueue
-from handler.rows import Row
-from handler.safeguards import of_brake
-from handler.verify import main as verify
+from handler.tools.rows import Row
+from handler.tools.safeguards import of_brake
+from handler.tools.verify import main as verify
 from local_emulator.gcs import GcsServer
 from tests.functional.lane import LIMIT, MANY, Lane
 from tests.functional.rig import Clock, Rig, rig_on

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from google.cloud import storage
 
-from handler import check, compare, rest, verify
-from handler.adapters.s3 import S3Source
+from handler import rest
+from handler.adapters.s3.source import S3Source
 from handler.app import Service
-from handler.errors import Refused
-from handler.model import Original, Span
+from handler.core.errors import Refused
+from handler.core.model import Original, Span
+from handler.tools import check, compare, verify
 from local_emulator.gcs import GcsServer
 from tests.conftest import s3_requests
 from tests.functional.front import MOTO

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import canary
-from handler.reconcile import EQUAL
+from handler.core.reconcile import EQUAL
+from handler.tools import canary
 from local_emulator import moto_fixes
 from tests.functional.conftest import Bucket
 from tests.functional.rig import Clock

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from handler import check, event_path
+from handler.tools import check, event_path
 from tests.functional.conftest import Bucket
 from tests.functional.rig import Clock
 from tests.functional.stack import Deployed, allow, deployed

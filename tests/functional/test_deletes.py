@@ -1,4 +1,4 @@
-"""`python -m handler.deletes`: what is released or dropped of held deletes, and what an operator is told."""
+"""`python -m handler.tools.deletes`: what is released or dropped of held deletes, and what an operator is told."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from handler import deletes
 from handler.adapters import queue
+from handler.tools import deletes
 from local_emulator.gcs import GcsServer
 from tests.functional.lane import MANY, Lane
 from tests.functional.rig import Rig, rig_on

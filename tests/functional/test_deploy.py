@@ -11,7 +11,7 @@ import pytest
 from deploy import stack
 from deploy.google import STAGING as STAGING_RULE
 
-from handler.plan import STAGING
+from handler.core.plan import STAGING
 from tests.conftest import s3_client
 from tests.functional.deploy_desk import DEPLOYED, POOL, STEPS, Desk
 from tests.functional.rie import ROOT
@@ -102,7 +102,7 @@ def test_a_dry_run_prints_every_command_and_runs_none(desk: Desk, capsys: pytest
     assert desk.calls == []
     output = capsys.readouterr().out
     for step in (*STEPS, "sam delete", "gcloud iam workload-identity-pools delete"):
-        assert f"$ {step}".replace("$ check", f"$ {stack._PYTHON} -m handler.check") in output
+        assert f"$ {step}".replace("$ check", f"$ {stack._PYTHON} -m handler.tools.check") in output
 
 
 def test_undeploying_keeps_both_buckets_and_deploying_takes_the_pool_back(desk: Desk) -> None:

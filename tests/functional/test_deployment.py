@@ -16,7 +16,7 @@ from urllib.parse import quote
 import boto3
 import pytest
 
-from handler.notifications import perform
+from handler.tools.notifications import perform
 from local_emulator.gcs import GcsServer
 from local_emulator.samples import objects_in
 from tests.functional import rie
@@ -213,7 +213,7 @@ def test_the_built_check_tries_permissions(world: dict[str, Any], s3_url: str) -
         "AWS_ENDPOINT_URL": s3_url,
         "STORAGE_EMULATOR_HOST": world["gcs"],
     }
-    with Rie(handler="handler.check.lambda_handler", variables=variables) as function:
+    with Rie(handler="handler.tools.check.lambda_handler", variables=variables) as function:
         answer = function.invoke({"dead_letters": True})
     results = {(row["where"], row["subject"]): row["result"] for row in answer["rows"]}
     for permission in ("s3:ListBucket", "s3:GetObject", "s3:GetObjectTagging"):

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import anycrc
 import pytest
 
-from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs.destination import GcsDestination
 from handler.app import Service
-from handler.composing import FAN
-from handler.model import KIB, MIB
-from handler.parts import Parts
+from handler.core.composing import FAN
+from handler.core.model import KIB, MIB
+from handler.core.parts import Parts
 from local_emulator import moto_fixes
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import failed_ids, sqs_event
@@ -60,7 +60,7 @@ def test_killed_instances_leave_an_equal_copy_and_only_their_spans_are_read_agai
 
 @pytest.fixture
 def rig(s3_url: str, gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr("handler.reconcile.SMALL", 0)  # the objects here stand for huge ones
+    monkeypatch.setattr("handler.core.reconcile.SMALL", 0)  # the objects here stand for huge ones
     with rig_on(s3_url, gcs_server.url) as rig, moto_fixes.applied():
         yield rig
 
@@ -189,7 +189,7 @@ def test_orchestrations_of_one_object_at_once_end_equal(
                 large=SPAN,
                 huge=SPAN,
                 span=SPAN,
-                send=service._sender(),
+                send=service.wiring.part_sender(),
                 pace=EvenPace(chance.choice(PIECES)),
             )
             services.append(service)

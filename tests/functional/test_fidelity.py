@@ -12,7 +12,7 @@ import pytest
 from google.cloud import storage
 
 from handler.app import Service
-from handler.model import SMALL
+from handler.core.model import SMALL
 from local_emulator.gcs import GcsServer
 from tests.fakes import crc32c, md5
 from tests.functional import fidelity_document

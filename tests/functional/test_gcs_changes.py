@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handler.adapters.gcs import GcsDestination
-from handler.errors import Moved, NotFound, Refused
-from handler.model import ABSENT, KIB, SMALL, TIB, Generation, Headers, Replica, Rule, Stamp
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.errors import Moved, NotFound, Refused
+from handler.core.model import ABSENT, KIB, SMALL, TIB, Generation, Headers, Replica, Rule, Stamp
 from tests.fakes import breaks, reader
 from tests.functional.conftest import Bucket
 from tests.functional.wire import Trouble, Wire, sends

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from handler import trials
-from handler.model import Rule
+from handler.core.model import Rule
+from handler.tools import trials
 from tests.functional.conftest import Bucket
 from tests.functional.wire import Trouble, Wire, every
 

@@ -24,11 +24,11 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import TransportError
 
 from handler.adapters import retry
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import Client, connect
+from handler.adapters.gcs.client import Client, connect
+from handler.adapters.gcs.destination import GcsDestination
 from handler.adapters.retry import TRIES
-from handler.errors import Unavailable
-from handler.model import ABSENT, Stamp
+from handler.core.errors import Unavailable
+from handler.core.model import ABSENT, Stamp
 from local_emulator.gcs import GcsServer
 from tests.fakes import reader
 from tests.functional.blackhole import relay_to
@@ -144,8 +144,8 @@ def test_an_anonymous_client_has_no_token_and_imports_nothing_of_googles(gcs_buc
     """What google-auth takes to import is not spent on the emulator, nor what Google's client takes on anybody."""
     code = """if True:
         import sys
-        from handler.adapters.gcs import GcsDestination
-        from handler.adapters.gcs_client import connect
+        from handler.adapters.gcs.destination import GcsDestination
+        from handler.adapters.gcs.client import connect
         assert not GcsDestination(connect(), sys.argv[1]).head("k").exists
         print(*sorted({"requests", "google.auth", "google.cloud.storage", "google.api_core"} & set(sys.modules)))
     """

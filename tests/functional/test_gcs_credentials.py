@@ -17,12 +17,12 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from handler import config, observe
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import connect
+from handler.adapters.gcs.client import connect
+from handler.adapters.gcs.destination import GcsDestination
 from handler.adapters.retry import TRIES
 from handler.app import Service
-from handler.errors import ReplicationError, Unavailable
-from handler.model import ABSENT, SMALL, Stamp
+from handler.core.errors import ReplicationError, Unavailable
+from handler.core.model import ABSENT, SMALL, Stamp
 from local_emulator.context import Context
 from tests.fakes import reader
 from tests.functional.conftest import Bucket, Slept

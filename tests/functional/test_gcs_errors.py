@@ -14,14 +14,14 @@ import pytest
 from google.auth import exceptions as auth
 
 from handler.adapters import transport
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import Client, connect
-from handler.adapters.gcs_errors import of_response, translate, translated
-from handler.adapters.gcs_session import ResumableSession
+from handler.adapters.gcs.client import Client, connect
+from handler.adapters.gcs.destination import GcsDestination
+from handler.adapters.gcs.errors import of_response, translate, translated
+from handler.adapters.gcs.upload import ResumableSession
 from handler.adapters.retry import Broken
 from handler.adapters.transport import Answer
-from handler.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
-from handler.model import ABSENT, SMALL, Generation, Stamp
+from handler.core.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
+from handler.core.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import reader
 from tests.functional.wire import Trouble, Wire, every
 

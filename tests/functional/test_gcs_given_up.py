@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_session import CHUNK
+from handler.adapters.gcs.destination import GcsDestination
+from handler.adapters.gcs.upload import CHUNK
 from handler.adapters.retry import TRIES
-from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import ABSENT, KIB, MIB, SMALL, Generation, Stamp
+from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
+from handler.core.model import ABSENT, KIB, MIB, SMALL, Generation, Stamp
 from tests.fakes import BadReader, breaks, ends_early, too_long
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.test_gcs_resumable import DATA, SIZE, put, puts

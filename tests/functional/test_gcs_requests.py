@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from handler import app
-from handler.model import KIB, SMALL
+from handler.core.model import KIB, SMALL
 from local_emulator.context import Context
 from tests.functional.conftest import Bucket
 from tests.functional.wire import Request, Wire, wire_to

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_resources import replica_of
-from handler.errors import Unavailable
-from handler.model import ABSENT, SMALL, Generation, Stamp
+from handler.adapters.gcs.destination import GcsDestination
+from handler.adapters.gcs.resources import replica_of
+from handler.core.errors import Unavailable
+from handler.core.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import crc32c, md5, reader
 from tests.functional.conftest import Bucket
 from tests.functional.wire import Trouble, Wire, every, sends

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_session import CHUNK
+from handler.adapters.gcs.destination import GcsDestination
+from handler.adapters.gcs.upload import CHUNK
 from handler.adapters.retry import TRIES
-from handler.errors import Unavailable
-from handler.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
-from handler.reconcile import Route, reconcile
+from handler.core.errors import Unavailable
+from handler.core.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
+from handler.core.reconcile import Route, reconcile
 from tests.fakes import MemorySource, crc32c, reader
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import LOST, Request, Trouble, Wire, every, ranges, sends

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handler.adapters import gcs_rewrite
-from handler.adapters.gcs import GcsDestination
-from handler.errors import Moved, Unavailable
-from handler.model import ABSENT, MIB, Generation, Replica, Stamp
-from handler.plan import STAGING
+from handler.adapters.gcs import rewrite as gcs_rewrite
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.errors import Moved, Unavailable
+from handler.core.model import ABSENT, MIB, Generation, Replica, Stamp
+from handler.core.plan import STAGING
 from tests.fakes import reader
 from tests.functional.conftest import Bucket
 from tests.functional.wire import Request, Trouble, Wire

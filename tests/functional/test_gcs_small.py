@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from handler.adapters.gcs import GcsDestination
-from handler.errors import Corrupt, Moved, Unavailable
-from handler.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
-from handler.reconcile import Route, reconcile
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.errors import Corrupt, Moved, Unavailable
+from handler.core.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
+from handler.core.reconcile import Route, reconcile
 from tests.fakes import BadReader, MemorySource, breaks, crc32c, ends_early, md5, reader
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import LOST, Trouble, Wire, every, sends

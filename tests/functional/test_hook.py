@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from handler import check, config, events, hook
-from handler.rows import Row
+from handler import config, events
+from handler.tools import check, hook
+from handler.tools.rows import Row
 from tests.functional.test_running import FUNCTIONS, RULES, functions
 
 __all__ = ["functions"]

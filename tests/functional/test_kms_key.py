@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from handler.model import MIB
+from handler.core.model import MIB
 from local_emulator.gcs import GcsServer
 from tests.functional.rig import BODY, Rig, message, record, rig_on
 from tests.functional.test_rules import rule

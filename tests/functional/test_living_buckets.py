@@ -12,9 +12,9 @@ import requests
 from google.cloud import storage
 
 from handler.adapters import retry
-from handler.adapters.gcs import GcsDestination
+from handler.adapters.gcs.destination import GcsDestination
 from handler.app import Service
-from handler.model import MIB
+from handler.core.model import MIB
 from local_emulator.gcs import GcsServer
 from tests.functional.rig import BODY, Rig, Told, message, record, rig_on
 from tests.functional.test_rules import rule

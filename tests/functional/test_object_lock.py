@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from handler import config
-from handler.model import MIB
-from handler.trials import of_aws
+from handler.core.model import MIB
+from handler.tools.trials import of_aws
 from local_emulator.gcs import GcsServer
 from tests.functional.front import Truth
 from tests.functional.rig import BODY, Rig, Told, message, record, rig_on

@@ -26,8 +26,8 @@ TOP, *BLOCKS = [
 ]
 ELSEWHERE = {
     "gcloud ": "it needs Google; its arguments are those of make undeploy: tests/functional/test_deploy.py",
-    ".venv/bin/python -m handler.deletes": "tests/functional/test_deletes.py",
-    ".venv/bin/python -m handler.verify": "tests/functional/test_verify.py, tests/functional/test_orphans.py",
+    ".venv/bin/python -m handler.tools.deletes": "tests/functional/test_deletes.py",
+    ".venv/bin/python -m handler.tools.verify": "tests/functional/test_verify.py, tests/functional/test_orphans.py",
 }
 NOT_IN_MOTO = {
     "sqs start-message-move-task": "moto does not know it",

@@ -1,4 +1,4 @@
-"""`python -m handler.verify`: the copies that no rule makes any more, which it names, and removes on demand."""
+"""`python -m handler.tools.verify`: the copies that no rule makes any more, which it names, and removes on demand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from contextlib import closing
 
 import pytest
 
-from handler import config, held
-from handler.adapters.gcs import GcsDestination
-from handler.compare import Verifier
-from handler.model import Replica
-from handler.plan import STAGING
-from handler.verify import main
+from handler import config
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.model import Replica
+from handler.core.plan import STAGING
+from handler.tools import held
+from handler.tools.compare import Verifier
+from handler.tools.verify import main
 from local_emulator.gcs import GcsServer
 from tests.functional.rig import Rig, rig_on
 from tests.functional.test_rules import rule

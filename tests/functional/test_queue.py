@@ -12,12 +12,13 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from handler import config, trials
+from handler import config
 from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.adapters.retry import CONNECT, SILENCE
 from handler.adapters.transport import IDLE_MAX
 from handler.app import Service
-from handler.errors import Malformed, Refused, ReplicationError, Unavailable
+from handler.core.errors import Malformed, Refused, ReplicationError, Unavailable
+from handler.tools import trials
 from tests.functional.scripted import answer, scripted
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def test_a_connection_of_boto3s_that_idled_over_a_minute_of_wall_clock_is_not_us
         with closing(Service(config.load({"REPLICATION_RULES": rule}), clock=lambda: now[0])) as service:
             for passes in (0, IDLE_MAX, IDLE_MAX + 1, 0, -3600, 0):
                 now[0] += passes
-                service.aws("s3").list_buckets()
+                service.wiring.aws("s3").list_buckets()
     assert [request.connection for request in server.requests] == [1, 1, 2, 2, 3, 3]
 
 
@@ -177,6 +178,6 @@ def test_a_request_of_boto3s_is_short() -> None:
     rule = '[{"Source": {"Bucket": "b01"}, "Destination": {"Bucket": "file:///tmp"}}]'
     with closing(Service(config.load({"REPLICATION_RULES": rule}))) as service:
         for name, tries in (("s3", 1), ("sqs", 3)):
-            how = service.aws(name).meta.config
+            how = service.wiring.aws(name).meta.config
             assert (how.read_timeout, how.connect_timeout) == (SILENCE, CONNECT)
             assert how.retries["total_max_attempts"] == tries

@@ -11,9 +11,10 @@ import boto3
 import pytest
 from moto.core.config import default_user_config
 
-from handler import check, config
-from handler.rows import Row
-from handler.running import ALIAS, of_alias, variables_of
+from handler import config
+from handler.tools import check
+from handler.tools.rows import Row
+from handler.tools.running import ALIAS, of_alias, variables_of
 from tests.functional.test_deployment import SAM_PYTHON, needs_sam
 from tests.unit.cfn import REQUIRED, ROOT
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from handler.adapters.retry import LONGEST_PAUSE, TRIES
-from handler.adapters.s3 import S3Source
-from handler.adapters.s3_chunks import CHUNK
-from handler.adapters.s3_client import S3Requests
-from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import KIB, MIB, Original, S3Part, Span
-from handler.transfer import CheckedReader, pieces
+from handler.adapters.s3.chunks import CHUNK
+from handler.adapters.s3.client import S3Requests
+from handler.adapters.s3.source import S3Source
+from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
+from handler.core.model import KIB, MIB, Original, S3Part, Span
+from handler.core.readers import CheckedReader, pieces
 from tests.conftest import s3_requests
 from tests.fakes import crc32c
 from tests.functional.proxy import Proxy, Trouble, proxy_to

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from handler.adapters.retry import TRIES
-from handler.adapters.s3 import LOOKS, S3Source
-from handler.adapters.s3_client import S3Requests
-from handler.adapters.s3_errors import translate
-from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import Original, Span
-from handler.transfer import composite_of, pieces
+from handler.adapters.s3.client import S3Requests
+from handler.adapters.s3.errors import translate
+from handler.adapters.s3.source import LOOKS, S3Source
+from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
+from handler.core.model import Original, Span
+from handler.core.readers import composite_of, pieces
 from tests.conftest import s3_requests
 from tests.fakes import checksum
 from tests.functional.scripted import HELLO, PLAIN, Scripted, answer, error_answer, scripted

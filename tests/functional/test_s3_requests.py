@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from handler.adapters import retry, transport
-from handler.adapters import s3_client as module
 from handler.adapters.retry import TRIES
-from handler.adapters.s3 import S3Source
-from handler.adapters.s3_client import S3Requests
-from handler.errors import Moved, Refused, ReplicationError, Unavailable
-from handler.model import MIB, Original, Span
-from handler.transfer import pieces
+from handler.adapters.s3 import client as module
+from handler.adapters.s3.client import S3Requests
+from handler.adapters.s3.source import S3Source
+from handler.core.errors import Moved, Refused, ReplicationError, Unavailable
+from handler.core.model import MIB, Original, Span
+from handler.core.readers import pieces
 from tests.conftest import s3_client, s3_requests
 from tests.functional.blackhole import relay_to
 from tests.functional.scripted import HANG_UP, HELLO, PLAIN, Scripted, answer, error_answer, scripted

@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from handler import app, observe
-from handler.adapters import gcs_client, retry
+from handler.adapters import retry
+from handler.adapters.gcs import client as gcs_client
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer
 from local_emulator.process import EmulatorProcess

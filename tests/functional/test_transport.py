@@ -17,7 +17,7 @@ import pytest
 from handler.adapters import transport as module
 from handler.adapters.retry import Broken
 from handler.adapters.transport import IDLE_MAX, LARGEST, Answer, TooLarge, Transport
-from handler.model import MIB
+from handler.core.model import MIB
 from tests.functional.blackhole import relay_to
 from tests.functional.scripted import HANG_UP, Scripted, answer, scripted
 

@@ -1,4 +1,4 @@
-"""`python -m handler.verify`: what it finds unequal by two listings, what it mends, and what it leaves."""
+"""`python -m handler.tools.verify`: what it finds unequal by two listings, what it mends, and what it leaves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from google.cloud import storage
 
-from handler import compare, config, held
-from handler.adapters import gcs_errors, s3_errors
-from handler.compare import Verifier
-from handler.errors import Refused
-from handler.listings import joined
-from handler.plan import STAGING
-from handler.verify import main
+from handler import config
+from handler.adapters.gcs import errors as gcs_errors
+from handler.adapters.s3 import errors as s3_errors
+from handler.core.errors import Refused
+from handler.core.plan import STAGING
+from handler.tools import compare, held
+from handler.tools.compare import Verifier
+from handler.tools.listings import joined
+from handler.tools.verify import main
 from local_emulator.gcs import GcsServer
 from tests.functional.front import Truth
 from tests.functional.rig import Rig, message, record, rig_on

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from handler.deletes import Queues
+from handler.tools.deletes import Queues
 
 LAG = 60.0
 """Seconds that a count of SQS's may be old.
@@ -46,7 +46,7 @@ class Message:
 
 
 class Sqs:
-    """SQS in virtual time, as far as boto3's client is used by the handler and by `handler.deletes`."""
+    """SQS in virtual time, as far as boto3's client is used by the handler and by `handler.tools.deletes`."""
 
     def __init__(self, chance: random.Random) -> None:
         self.now = START

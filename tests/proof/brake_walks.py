@@ -18,9 +18,9 @@ from typing import Any, cast
 
 from handler import config
 from handler.app import Service
-from handler.breaker import Circuits
-from handler.deletes import HeldDeletes
-from handler.replicator import Replicator
+from handler.core.batch import Replicator
+from handler.core.breaker import Circuits
+from handler.tools.deletes import HeldDeletes
 from tests.fakes import MemoryDestination, MemorySource
 from tests.proof.brake_sqs import LAG, QUEUES, Sqs
 
@@ -132,8 +132,8 @@ class Walk:
             }
         )
         service = self._open.enter_context(closing(Service(settings, clock=lambda: self.sqs.now)))
-        service._clients["sqs"] = self.sqs
-        service._used["sqs"] = self.sqs.now
+        service.wiring._clients["sqs"] = self.sqs
+        service.wiring._used["sqs"] = self.sqs.now
         brake = service._brake
         assert brake is not None
         service.replicator.close()

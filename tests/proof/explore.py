@@ -6,7 +6,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from handler.model import Generation, Stamp
+from handler.core.model import Generation, Stamp
 from tests.proof import invariants
 from tests.proof.invariants import BrokenError, Invariant
 from tests.proof.steps import Steps, World

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handler import composing, plan, staging
+from handler.core import composing, plan, staging
 from tests.proof.histories import without_checksums
 from tests.proof.invariants import Invariant
 from tests.proof.mutants import Mutant

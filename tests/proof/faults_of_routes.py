@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from handler import mapping, reconcile, replicator
+from handler.core import batch, mapping, reconcile
 from tests.proof import routes
 from tests.proof.invariants import Invariant
 from tests.proof.mutants import Mutant
@@ -74,7 +74,7 @@ ROUTES = (
     ),
     _fault(
         "does not see that two keys may have one name",
-        replicator,
+        batch,
         "is_name_shared=bool(named - {work.key, None})",
         "is_name_shared=False",
         Invariant.DELETED_LIVE,
@@ -90,7 +90,7 @@ ROUTES = (
     ),
     _fault(
         "goes by one rule for each name",
-        replicator,
+        batch,
         "by_name[name] = (*by_name.get(name, ()), rule)",
         "by_name.setdefault(name, (rule,))",
         Invariant.MISSING,
@@ -98,7 +98,7 @@ ROUTES = (
     ),
     _fault(
         "goes to one name for each destination",
-        replicator,
+        batch,
         "name = rule.destination, rule.destination_key(work.key)",
         'name = rule.destination, ""',
         Invariant.MISSING,
@@ -106,7 +106,7 @@ ROUTES = (
     ),
     _fault(
         "does not ask for tags that only a rule's filter needs",
-        replicator,
+        batch,
         "any(rule.tags or rule.replicate_tags for rule in rules)",
         "any(rule.replicate_tags for rule in rules)",
         Invariant.LEFT,

@@ -28,9 +28,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from handler import events, rest
-from handler.errors import Malformed
-from handler.model import KEY_BYTES, Change
-from handler.replicator import Result, Work
+from handler.core.batch import Result, Work
+from handler.core.errors import Malformed
+from handler.core.model import KEY_BYTES, Change
 from handler.rules import rules_of
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from handler.model import Headers, Original, Replica, Rule, Stamp
+from handler.core.model import Headers, Original, Replica, Rule, Stamp
 from tests.fakes import crc32c, md5
 from tests.proof.scripted import run
 from tests.proof.world import KEY, MARK, REAL, RULE, Call, Code, Copy, Knowledge, Seen, State

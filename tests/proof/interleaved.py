@@ -15,7 +15,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from handler.breaker import Side
+from handler.core.breaker import Side
 from local_emulator.poller import failed_ids
 from tests.proof.tasks import Group, KilledError, Tasks
 from tests.proof.virtual import Deployment, Instance, _record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from handler.model import Original, Rule, Stamp
+from handler.core.model import Original, Rule, Stamp
 from tests.proof.history import History
 from tests.proof.world import FOREIGN, PROVENANCE, STAGED, Copy
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from handler import app, backoff, breaker, reconcile, replicator
+from handler import app, backoff
+from handler.core import batch, breaker, reconcile
 from tests.proof import liveness_run
 from tests.proof.liveness_run import Report, simulate
 from tests.proof.liveness_scenarios import FULL
@@ -140,7 +141,7 @@ PLANTED = (
     ),
     Planted(
         fault="lets one key's error out of its thread",
-        module=replicator,
+        module=batch,
         function="_collected",
         old="errors.append(error)",
         new="raise",

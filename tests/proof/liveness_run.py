@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from handler.breaker import Side
+from handler.core.breaker import Side
 from tests.proof.interleaved import Interleaved
 from tests.proof.liveness_load import RULES, Load
 from tests.proof.liveness_scenarios import Scenario

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import log
 
-from handler import backoff, breaker
-from handler.breaker import Side
+from handler import backoff
+from handler.core import breaker
+from handler.core.breaker import Side
 from tests.proof.virtual import Shape, Trouble
 
 BACKLOG = 10.0

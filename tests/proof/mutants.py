@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import ModuleType
 
-from handler import composing, mapping, parts, plan, reconcile, replicator, staging
+from handler.core import batch, composing, mapping, parts, plan, reconcile, staging
 from tests.proof.histories import in_parts, large_in_parts, quick, thorough
 from tests.proof.invariants import BrokenError, Invariant
 from tests.proof.routes import Family
@@ -16,7 +16,7 @@ from tests.proof.world import Code
 
 WALKS = 200
 """Random walks with each fault, where the exploration of small histories does not show it."""
-MODULES = (plan, mapping, staging, composing, parts, reconcile, replicator)
+MODULES = (plan, mapping, staging, composing, parts, reconcile, batch)
 """What faults are written into, each after those that it imports."""
 
 
@@ -46,7 +46,7 @@ class Mutant:
             for name, value in list(vars(copy).items()):
                 vars(copy)[name] = _anew(value, made)
             made[module] = copy
-        return Code(made[replicator].Replicator, made[parts].Parts, made[mapping])
+        return Code(made[batch].Replicator, made[parts].Parts, made[mapping])
 
     def _copied(self, module: ModuleType) -> ModuleType:
         text = Path(module.__file__ or "").read_text()

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from handler import app, backoff, breaker
+from handler import app, backoff
+from handler.core import breaker
 from tests.proof.outages import DAY, QUIET, SHORT, Scenario, simulate
 
 HOURS = SHORT[-1]

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from handler.backoff import LONGEST, delay
-from handler.breaker import LONGEST_OPEN, OPENS_AFTER, Side
+from handler.core.breaker import LONGEST_OPEN, OPENS_AFTER, Side
 from tests.proof.virtual import Deployment, Shape, Trouble, steady
 
 RULES = [{"ID": "all", "Source": {"Bucket": "originals"}, "Destination": {"Bucket": "gs://copies"}}]

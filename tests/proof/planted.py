@@ -48,7 +48,7 @@ class Planted:
 PLANTED = (
     Planted(
         "does not say who must own the source bucket",
-        "adapters/s3.py",
+        "adapters/s3/source.py",
         'owner = {"x-amz-expected-bucket-owner": self._owner} if self._owner else {}',
         "owner: dict[str, str] = {}",
         "tests/functional/test_bucket_owner.py::test_no_event_deletes_a_copy_once_the_bucket_is_somebody_elses",
@@ -56,7 +56,7 @@ PLANTED = (
     ),
     Planted(
         "deletes all that verify found, however many",
-        "held.py",
+        "tools/held.py",
         "return deletes > FEW and 100 * deletes > PERCENT * copies",
         "return False",
         "tests/functional/test_verify.py::test_too_many_deletes_are_named_and_held_back",
@@ -64,7 +64,7 @@ PLANTED = (
     ),
     Planted(
         "begins a long rewrite anew in each invocation",
-        "adapters/gcs_rewrite.py",
+        "adapters/gcs/rewrite.py",
         'token = self._stored_token() if self._is_long else ""',
         'token = ""',
         "tests/functional/test_gcs_rewrite.py::test_the_next_invocation_continues_where_the_time_ended",
@@ -72,7 +72,7 @@ PLANTED = (
     ),
     Planted(
         "copies an object in parts unverified where S3 has checksums of its own parts only",
-        "sums.py",
+        "core/checksums.py",
         'return f"{name} of parts" if name and original.parts and not original.checksums else ""',
         'return ""',
         "tests/unit/test_parts_verified.py::test_a_flipped_byte_is_corrupt_and_the_next_delivery_makes_it_good",
@@ -80,7 +80,7 @@ PLANTED = (
     ),
     Planted(
         "reads a whole upload again for one wrong part of it",
-        "composing.py",
+        "core/composing.py",
         'if found.value not in {"", s3_part.checksum}:',
         "if False:",
         "tests/unit/test_parts_verified.py::test_a_wrong_s3_part_costs_no_other",
@@ -88,7 +88,7 @@ PLANTED = (
     ),
     Planted(
         "sends a span's message again though nothing of it was copied",
-        "parts.py",
+        "core/parts.py",
         "if pieces and (late or not has_time()) and self._send:",
         "if (late or not has_time()) and self._send:",
         "tests/unit/test_parts.py::test_a_message_that_copied_nothing_fails_instead_of_being_sent_again",
@@ -96,7 +96,7 @@ PLANTED = (
     ),
     Planted(
         "sends all spans again with each delivery of the event",
-        "parts.py",
+        "core/parts.py",
         "self._now() - sent < RESENT",
         "False",
         "tests/unit/test_parts.py::test_an_event_that_comes_again_sends_its_spans_again_only_after_a_day",
@@ -104,7 +104,7 @@ PLANTED = (
     ),
     Planted(
         "cuts parts as short as the time asks for",
-        "pace.py",
+        "core/rate.py",
         "length = max(self._shortest, self._possible(_SLOW))",
         "length = max(1, self._possible(_SLOW))",
         "tests/unit/test_parts.py::test_a_part_is_as_long_as_there_is_time_for",
@@ -112,7 +112,7 @@ PLANTED = (
     ),
     Planted(
         "lists all parts of an object for one span",
-        "staging.py",
+        "core/staging.py",
         "self.destination.list(self.plan.prefix, start=start, stop=stop)",
         "self.destination.list(self.plan.prefix)",
         "tests/unit/test_parts.py::test_a_worker_lists_the_parts_of_its_own_span_only",
@@ -120,7 +120,7 @@ PLANTED = (
     ),
     Planted(
         "drops the metadata that S3 keeps back",
-        "adapters/s3_object.py",
+        "adapters/s3/objects.py",
         'if missing := int(headers.get("x-amz-missing-meta", 0)):',
         "if missing := 0:",
         "tests/unit/test_s3_object.py::test_metadata_that_s3_keeps_back_are_not_lost_in_silence",
@@ -184,7 +184,7 @@ PLANTED = (
     ),
     Planted(
         "does not look at the source again before a delete that waited",
-        "reconcile.py",
+        "core/reconcile.py",
         "self.original = self.route.source.head(self.key)",
         "self.original = self.route.source.head(self.key) if self.route.defer_delete else None",
         f"{_WALKS}::test_no_copy_is_gone_after_a_mass_delete_and_a_release_deletes_what_is_still_absent",
@@ -208,7 +208,7 @@ PLANTED = (
     ),
     Planted(
         "releases what nobody has seen",
-        "deletes.py",
+        "tools/deletes.py",
         "known = [message for message in messages if _sent(message) <= began]\n            events",
         "known = messages\n            events",
         "tests/functional/test_deletes.py::test_what_is_held_after_release_began_is_not_released",

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from handler.mapping import TAG
-from handler.model import Generation, Replica, Rule, Stamp
-from handler.ports import Reader as Body
+from handler.core.mapping import TAG
+from handler.core.model import Generation, Replica, Rule, Stamp
+from handler.core.ports import Reader as Body
 from tests.fakes import MemoryDestination
 
 NUMBER = "number"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from handler.model import Rule
+from handler.core.model import Rule
 from tests.proof.explore import Explorer
 from tests.proof.history import History
 from tests.proof.invariants import Invariant

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from handler.errors import Moved, NotFound, Unavailable
-from handler.model import LONG_REWRITE, Generation, Original, Part, Replica, Span, Stamp
-from handler.pace import Pace
-from handler.parts import Parts
-from handler.ports import Reader
-from handler.transfer import CheckedReader, pieces
+from handler.core.errors import Moved, NotFound, Unavailable
+from handler.core.model import LONG_REWRITE, Generation, Original, Part, Replica, Span, Stamp
+from handler.core.parts import Parts
+from handler.core.ports import Reader
+from handler.core.rate import Pace
+from handler.core.readers import CheckedReader, pieces
 from tests.fakes import EvenPace, crc32c
 from tests.proof.world import ACKNOWLEDGED, BUCKET, FAILED, Call, Knowledge, Seen, State
 

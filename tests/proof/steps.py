@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from handler.model import ABSENT, Generation, Stamp
-from handler.plan import STAGING
+from handler.core.model import ABSENT, Generation, Stamp
+from handler.core.plan import STAGING
 from tests.proof import invariants
 from tests.proof.history import History
 from tests.proof.invariants import BrokenError, Invariant

@@ -22,8 +22,10 @@ time.sleep = lambda seconds: _sleep(float(seconds) / 10)  # before anything bind
 
 import boto3  # noqa: E402 - see above
 
-from handler import app, backoff, breaker, observe  # noqa: E402
-from handler.adapters import gcs, gcs_client  # noqa: E402
+from handler import app, backoff, observe  # noqa: E402
+from handler.adapters.gcs import client as gcs_client  # noqa: E402
+from handler.adapters.gcs import destination as gcs  # noqa: E402
+from handler.core import breaker  # noqa: E402
 from local_emulator.context import invoker  # noqa: E402
 from local_emulator.poller import failed_ids, sqs_event  # noqa: E402
 

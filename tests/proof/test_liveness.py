@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handler.breaker import Side
-from handler.model import Generation, Rule, Stamp
+from handler.core.breaker import Side
+from handler.core.model import Generation, Rule, Stamp
 from tests.fakes import reader as body_of
 from tests.proof.interleaved import Interleaved
 from tests.proof.liveness_faults import PLANTED, Planted

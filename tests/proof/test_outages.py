@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from handler.breaker import Side
+from handler.core.breaker import Side
 from tests.proof.outage_faults import FAULTS, HOURS, Planted, shown
 from tests.proof.outages import RULES, SHORT, Scenario, simulate
 from tests.proof.virtual import Deployment, Shape, Trouble, steady

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from handler.model import Generation, Stamp
+from handler.core.model import Generation, Stamp
 from tests.proof.history import History
 from tests.proof.invariants import UNKNOWN
 from tests.proof.world import FOREIGN, PROVENANCE, Copy

@@ -33,8 +33,8 @@ from typing import Any, TextIO
 
 from handler import config, observe
 from handler.app import Service
-from handler.model import Rule
-from handler.ports import Destination, Source
+from handler.core.model import Rule
+from handler.core.ports import Destination, Source
 from local_emulator.poller import failed_ids
 from tests.proof.virtual_ports import Clouds, Trouble
 from tests.proof.virtual_sqs import DEAD_LETTERS, QUEUE_ARN, START, Clock, Message, Queue, Shape

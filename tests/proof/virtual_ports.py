@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from handler.app import MARGIN
-from handler.breaker import Side
-from handler.errors import Refused, ReplicationError, Unavailable
-from handler.model import Generation, Original, Replica, Span, Stamp
-from handler.ports import Destination, Reader, Source
+from handler.core.breaker import Side
+from handler.core.errors import Refused, ReplicationError, Unavailable
+from handler.core.model import Generation, Original, Replica, Span, Stamp
+from handler.core.ports import Destination, Reader, Source
+from handler.wiring import MARGIN
 from tests.fakes import MemoryDestination, MemorySource
 from tests.proof.virtual_sqs import Clock, Shape
 

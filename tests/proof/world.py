@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import NamedTuple
 
-from handler import mapping
-from handler.model import Change, Generation, Original, Part, Rule
-from handler.parts import Parts
-from handler.replicator import Replicator, Work
+from handler.core import mapping
+from handler.core.batch import Replicator, Work
+from handler.core.model import Change, Generation, Original, Part, Rule
+from handler.core.parts import Parts
 
 BUCKET, KEY = "bucket", "key"
 RULE = Rule(id="rule", source=BUCKET, destination="gs://copy", replicate_tags=True)

@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 import anycrc
 
-from handler.app import MARGIN
-from handler.errors import Moved, NotFound, ReplicationError
-from handler.model import Generation, Original, Part, Replica, Rule, Span, Stamp
-from handler.pace import Pace
-from handler.parts import Parts
-from handler.ports import Reader
-from handler.reconcile import Route, reconcile
+from handler.core.errors import Moved, NotFound, ReplicationError
+from handler.core.model import Generation, Original, Part, Replica, Rule, Span, Stamp
+from handler.core.parts import Parts
+from handler.core.ports import Reader
+from handler.core.rate import Pace
+from handler.core.reconcile import Route, reconcile
+from handler.wiring import MARGIN
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
 TIMEOUT = 120.0

@@ -4,8 +4,8 @@ import itertools
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from handler.adapters.folder import FolderDestination
-from handler.model import KIB, Stamp
+from handler.adapters.folder.destination import FolderDestination
+from handler.core.model import KIB, Stamp
 from tests.fakes import reader
 
 KEY = "dir/k"

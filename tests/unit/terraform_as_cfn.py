@@ -49,7 +49,7 @@ def of_template(stack: Stack) -> Form:
             case "AWS::Serverless::Function":
                 given = _function(name, stack.value(cfn.TEMPLATE["Globals"]["Function"]), given)
             case "Custom::BucketNotification":
-                kept = ["Bucket", "Delivery"]  # what it does: handler/notifications.py
+                kept = ["Bucket", "Delivery"]  # what it does: handler/tools/notifications.py
                 kept += (
                     ["ConfigurationId", "QueueArn", "Events", "Prefix", "Suffix"]
                     if given["Delivery"] == "Direct"

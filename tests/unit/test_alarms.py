@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 import pytest
 
 from handler import backoff, observe
-from handler.breaker import Side
-from handler.model import Change, Rule
-from handler.reconcile import Action, Outcome
-from handler.replicator import Result, Work
+from handler.core.batch import Result, Work
+from handler.core.breaker import Side
+from handler.core.model import Change, Rule
+from handler.core.reconcile import Action, Outcome
 from tests.fakes import original_of
 from tests.proof.virtual import Deployment, Shape, Trouble, steady
 from tests.unit.alarms import MINUTE, Alarm, Metrics, states

@@ -10,9 +10,9 @@ import pytest
 from handler.answers import LONGEST, task_result
 from handler.app import Service
 from handler.config import load
-from handler.errors import Refused, Unavailable
-from handler.model import Change, Headers, Stamp
-from handler.replicator import Replicator, Work
+from handler.core.batch import Replicator, Work
+from handler.core.errors import Refused, Unavailable
+from handler.core.model import Change, Headers, Stamp
 from tests.fakes import MemoryDestination, MemorySource
 from tests.unit.test_app import Clock
 

@@ -13,11 +13,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from handler import app, config
 from handler.adapters.queue import DeadLetterQueue
-from handler.app import MARGIN, Deadline, Service
+from handler.app import Service
 from handler.backoff import AFTERMATH, APART
-from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits
-from handler.errors import Corrupt, Malformed, Refused, ReplicationError, Unavailable
-from handler.replicator import Replicator
+from handler.core.batch import Replicator
+from handler.core.breaker import OPENS_AFTER, CircuitOpen, Circuits
+from handler.core.errors import Corrupt, Malformed, Refused, ReplicationError, Unavailable
+from handler.wiring import MARGIN, Deadline
 from tests.fakes import Faults, MemoryDestination, MemorySource
 
 EVENTS = Path(__file__).parents[2] / "events"
@@ -84,7 +85,7 @@ class World:
         self.now = 1_800_000_000.0
         self.visibility = Visibility()
         self.service = Service(settings, clock=lambda: self.now)
-        self.service._clients["sqs"] = self.visibility
+        self.service.wiring._clients["sqs"] = self.visibility
         self.service.replicator = Replicator(
             settings.by_source,
             source=lambda _bucket, _tags: faults.source(self.source),

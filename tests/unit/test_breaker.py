@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from handler.breaker import (
+from handler.core.breaker import (
     LONGEST_OPEN,
     OPENS_AFTER,
     REMEMBERED,
@@ -21,7 +21,7 @@ from handler.breaker import (
     Switched,
     is_of_side,
 )
-from handler.errors import Corrupt, Malformed, Moved, NotFound, Refused, ReplicationError, Unavailable
+from handler.core.errors import Corrupt, Malformed, Moved, NotFound, Refused, ReplicationError, Unavailable
 
 AWAY = Unavailable("GCS says 503", code="Dst503")
 GONE = Unavailable("S3 does not answer", code="SrcUnreachable")

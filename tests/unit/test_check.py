@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import check, rows
-from handler.errors import Refused
-from handler.rows import Row
+from handler.core.errors import Refused
+from handler.tools import check, rows
+from handler.tools.rows import Row
 
 
 def client_error(code: str, status: int) -> ClientError:
@@ -57,7 +57,7 @@ def test_the_program_prints_the_deployed_functions_table(
         asked.append(arguments)
         return {"Payload": SimpleNamespace(read=lambda: f'{{"ok": {str(ok).lower()}, "table": "all of it"}}')}
 
-    monkeypatch.setattr("handler.canary.boto3.client", lambda _: SimpleNamespace(invoke=invoke))
+    monkeypatch.setattr("handler.tools.canary.boto3.client", lambda _: SimpleNamespace(invoke=invoke))
     assert check.main(["--function", "replicator-check"]) == code
     assert asked == [{"FunctionName": "replicator-check", "Payload": '{"dead_letters": false}'}]
     assert capsys.readouterr().out == "all of it\n"

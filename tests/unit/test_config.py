@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.config import CONCURRENCY, NAMESPACE, STREAMS, ConfigurationError, fitting, load
-from handler.model import Rule
+from handler.core.model import Rule
 from tests.fakes import original_of
 
 KEY = "projects/p/locations/l/keyRings/r/cryptoKeys/k"

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from handler.app import MARGIN
-from handler.errors import Unavailable
-from handler.model import MIB, Part, Rule
-from handler.pace import Pace
-from handler.parts import Parts
-from handler.reconcile import Outcome, Route, reconcile
-from handler.throttle import ThrottledSource, TokenBucket
+from handler.core.errors import Unavailable
+from handler.core.model import MIB, Part, Rule
+from handler.core.parts import Parts
+from handler.core.rate import Pace
+from handler.core.reconcile import Outcome, Route, reconcile
+from handler.core.throttle import ThrottledSource, TokenBucket
+from handler.wiring import MARGIN
 from tests.fakes import MemoryDestination, MemorySource, crc32c
 
 RULE = Rule(id="r", source="src", destination="gs://dst")

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from handler import mapping
-from handler.errors import Refused
-from handler.model import LONG_REWRITE, Generation, Headers, Lock, Original, Replica, Rule, Stamp
-from handler.reconcile import Action, decide
+from handler.core import mapping
+from handler.core.errors import Refused
+from handler.core.model import LONG_REWRITE, Generation, Headers, Lock, Original, Replica, Rule, Stamp
+from handler.core.reconcile import Action, decide
 from tests.fakes import BEGINNING, crc32c, md5, original_of
 
 DATA = b"Sample data\n"

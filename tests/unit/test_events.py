@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.errors import Malformed
+from handler.core.errors import Malformed
+from handler.core.model import Change
 from handler.events import Batch, Delivery, Receipt, Trigger, parse
-from handler.model import Change
 
 EVENTS = Path(__file__).parents[2] / "events"
 FILES = sorted(path.name for path in EVENTS.glob("*.json"))

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from handler.app import MARGIN
-from handler.model import GIB, MIB, TIB
-from handler.pace import SHORTEST
-from handler.parts import most_calls
+from handler.core.model import GIB, MIB, TIB
+from handler.core.parts import most_calls
+from handler.core.rate import SHORTEST
+from handler.wiring import MARGIN
 from tests.unit.fanout_simulation import PAGE, TIMEOUT, Report, simulate
 
 MB = 1_000_000

@@ -16,12 +16,12 @@ from typing import IO, Any
 
 import pytest
 
-from handler.adapters.folder import FolderDestination
-from handler.adapters.folder_names import STATE, natural_path
-from handler.errors import Moved, Refused, ReplicationError, Unavailable
-from handler.model import ABSENT, Generation, Replica, Rule, Stamp
-from handler.ports import Destination
-from handler.reconcile import Action, Route, reconcile
+from handler.adapters.folder.destination import FolderDestination
+from handler.adapters.folder.names import STATE, natural_path
+from handler.core.errors import Moved, Refused, ReplicationError, Unavailable
+from handler.core.model import ABSENT, Generation, Replica, Rule, Stamp
+from handler.core.ports import Destination
+from handler.core.reconcile import Action, Route, reconcile
 from tests.fakes import BadReader, MemorySource, crc32c, md5, reader
 from tests.unit.folder_writer import KEY, body, write
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from handler.adapters.folder_names import ASIDE, STATE, aside_path, natural_path
+from handler.adapters.folder.names import ASIDE, STATE, aside_path, natural_path
 
 PIECES = [
     "a",

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from handler.held import Copy, Held
+from handler.tools.held import Copy, Held
 
 
 def held(**by_bucket: int) -> Held:

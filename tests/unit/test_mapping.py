@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from handler.errors import Refused
-from handler.mapping import (
+from handler.core.errors import Refused
+from handler.core.mapping import (
     EXPIRES,
     PROVENANCE,
     RESERVED,
@@ -21,7 +21,7 @@ from handler.mapping import (
     standing_check,
     with_check,
 )
-from handler.model import Generation, Headers, Original, Replica, Rule, Stamp
+from handler.core.model import Generation, Headers, Original, Replica, Rule, Stamp
 from tests.fakes import BEGINNING, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")

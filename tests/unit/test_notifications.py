@@ -12,8 +12,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from handler import notifications
-from handler.notifications import NotificationError, filter_of, lambda_handler, perform
+from handler.tools import notifications
+from handler.tools.notifications import NotificationError, filter_of, lambda_handler, perform
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -438,9 +438,9 @@ def answered(
     cloud_formation: tuple[str, list[dict[str, Any]]], event: dict[str, Any], monkeypatch: pytest.MonkeyPatch, s3: Any
 ) -> dict[str, Any]:
     url, answers = cloud_formation
-    monkeypatch.setattr("handler.notifications.boto3.client", lambda *_, **__: s3)
+    monkeypatch.setattr("handler.tools.notifications.boto3.client", lambda *_, **__: s3)
     monkeypatch.setattr(notifications, "SETTLING", 0.0)
-    monkeypatch.setattr("handler.notifications.random.random", lambda: 0.0)
+    monkeypatch.setattr("handler.tools.notifications.random.random", lambda: 0.0)
     told = {"ResponseURL": url, "StackId": "stack", "RequestId": "request", "LogicalResourceId": "BucketNotification"}
     lambda_handler(event | told, None)
     assert len(answers) == 1

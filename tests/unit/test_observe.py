@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from handler import observe
-from handler.breaker import OPENS_AFTER, CircuitOpen, Circuits, KeyFails, Side
-from handler.errors import Corrupt, Refused, ReplicationError, Unavailable
-from handler.model import Change, Rule
-from handler.reconcile import Action, Outcome
-from handler.replicator import Result, Work
+from handler.core.batch import Result, Work
+from handler.core.breaker import OPENS_AFTER, CircuitOpen, Circuits, KeyFails, Side
+from handler.core.errors import Corrupt, Refused, ReplicationError, Unavailable
+from handler.core.model import Change, Rule
+from handler.core.reconcile import Action, Outcome
 from tests.fakes import original_of
 
 RULE = Rule(id="reports", source="src", destination="gs://dst")

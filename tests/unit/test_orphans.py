@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.model import Generation, Replica, Rule, Stamp
-from handler.orphans import gaps, verdict
+from handler.core.model import Generation, Replica, Rule, Stamp
+from handler.tools.orphans import gaps, verdict
 
 GONE = "no rule makes this copy"
 

@@ -14,15 +14,15 @@ from typing import Any
 import anycrc
 import pytest
 
-from handler.composing import FAN, Joining
-from handler.errors import Corrupt, Moved, Unavailable
+from handler.core.composing import FAN, Joining
+from handler.core.errors import Corrupt, Moved, Unavailable
+from handler.core.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, S3Part, Span, Stamp
+from handler.core.parts import HUGE, LARGE, Parts
+from handler.core.plan import SPAN, STAGING, Plan
+from handler.core.rate import Pace
+from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
+from handler.core.staging import Job
 from handler.events import Trigger, parse, part_message
-from handler.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, S3Part, Span, Stamp
-from handler.pace import Pace
-from handler.parts import HUGE, LARGE, Parts
-from handler.plan import SPAN, STAGING, Plan
-from handler.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
-from handler.staging import Job
 from tests.fakes import EvenPace, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
@@ -300,7 +300,7 @@ def test_parts_are_of_one_storage_class_though_the_originals_changes(threads: Ex
 
 def test_a_part_without_its_checksum_is_in_no_unions_way(threads: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of 64 bytes, of which the next delivery makes 32 that have two each."""
-    monkeypatch.setattr("handler.reconcile.SMALL", 50)
+    monkeypatch.setattr("handler.core.reconcile.SMALL", 50)
     faults = Faults()
     bench = Bench(threads, faults, span=1 << 20)
     bench.pace = EvenPace(64)

@@ -9,13 +9,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
 
-from handler.errors import Corrupt, Unavailable
+from handler.core.errors import Corrupt, Unavailable
+from handler.core.model import MIB, Part, Rule, Stamp
+from handler.core.parts import Parts
+from handler.core.rate import Pace
+from handler.core.readers import COMPOSITES
+from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
 from handler.events import parse, part_message
-from handler.model import MIB, Part, Rule, Stamp
-from handler.pace import Pace
-from handler.parts import Parts
-from handler.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
-from handler.transfer import COMPOSITES
 from tests.fakes import EvenPace, MemoryDestination, MemorySource, checksum, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
@@ -36,7 +36,7 @@ def threads() -> Executor:
 
 @pytest.fixture(autouse=True)
 def _large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handler.reconcile.SMALL", 0)  # the objects here stand for large ones
+    monkeypatch.setattr("handler.core.reconcile.SMALL", 0)  # the objects here stand for large ones
 
 
 class Copying:

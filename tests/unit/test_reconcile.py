@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from handler.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
-from handler.model import SMALL, Generation, Headers, Replica, Rule, Stamp
-from handler.plan import STAGING
-from handler.ports import Reader
-from handler.reconcile import DRY_RUN, TURNS, Action, Outcome, Route, reconcile
+from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
+from handler.core.model import SMALL, Generation, Headers, Replica, Rule, Stamp
+from handler.core.plan import STAGING
+from handler.core.ports import Reader
+from handler.core.reconcile import DRY_RUN, TURNS, Action, Outcome, Route, reconcile
 from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, reader
 
 RULE = Rule(id="r", source="src", destination="gs://dst", destination_prefix="copies/")

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handler.errors import Refused, Unavailable
-from handler.model import SMALL, Change, Rule
-from handler.ports import Destination, Source
-from handler.reconcile import Action
-from handler.replicator import Replicator, Result, Work, coalesce
+from handler.core.batch import Replicator, Result, Work, coalesce
+from handler.core.errors import Refused, Unavailable
+from handler.core.model import SMALL, Change, Rule
+from handler.core.ports import Destination, Source
+from handler.core.reconcile import Action
 from tests.fakes import Faults, MemoryDestination, MemorySource
 
 RULE = Rule(id="one", source="src", destination="gs://one")
@@ -326,7 +326,7 @@ def test_what_was_deleted_is_guessed_absent_again(world: World) -> None:
 
 
 def test_what_is_remembered_has_its_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handler.replicator.REMEMBERED", 10)
+    monkeypatch.setattr("handler.core.batch.REMEMBERED", 10)
     for number in range(25):
         world.source().put(f"{number}", b"data")
     world.replicate(*(work(f"{number}") for number in range(25)))

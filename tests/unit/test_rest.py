@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler import rest
-from handler.errors import Corrupt, Refused, Unavailable
-from handler.model import Change, Rule
-from handler.reconcile import Action, Outcome
-from handler.replicator import Result, Work
+from handler.core.batch import Result, Work
+from handler.core.errors import Corrupt, Refused, Unavailable
+from handler.core.model import Change, Rule
+from handler.core.reconcile import Action, Outcome
 from tests.fakes import original_of
 
 EVENTS = Path(__file__).parents[2] / "events"

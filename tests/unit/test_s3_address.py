@@ -13,8 +13,8 @@ from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
 
-from handler.adapters.s3_address import Place, place_of
-from handler.errors import Refused
+from handler.adapters.s3.address import Place, place_of
+from handler.core.errors import Refused
 
 US: dict[str, str] = {"AWS_DEFAULT_REGION": "us-west-2"}
 HERE = "http://127.0.0.1:5000"

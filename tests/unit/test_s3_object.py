@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from handler.adapters.s3_object import _decoded, original_of
-from handler.errors import Refused
-from handler.model import Lock
+from handler.adapters.s3.objects import _decoded, original_of
+from handler.core.errors import Refused
+from handler.core.model import Lock
 
 ETAG = "0123456789abcdef0123456789abcdef"
 MD5 = "ASNFZ4mrze8BI0VniavN7w=="

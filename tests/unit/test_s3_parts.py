@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from handler.adapters.s3_object import original_of
-from handler.adapters.s3_parts import UploadParts
-from handler.errors import Moved, Refused, Unavailable
-from handler.model import Original, S3Part
-from handler.transfer import composite_of
+from handler.adapters.s3.objects import original_of
+from handler.adapters.s3.parts import UploadParts
+from handler.core.errors import Moved, Refused, Unavailable
+from handler.core.model import Original, S3Part
+from handler.core.readers import composite_of
 from tests.fakes import checksum
 
 ETAG = "0123456789abcdef0123456789abcdef"

@@ -11,7 +11,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from handler.adapters.s3_signature import Credentials, Signer
+from handler.adapters.s3.signature import Credentials, Signer
 
 PLAIN = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
 SESSION = PLAIN._replace(token="FwoGZXIvYXdzEJr//////////wEaD==")

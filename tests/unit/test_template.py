@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from handler import backoff, config, observe
-from handler.canary import FOLDER
-from handler.errors import Refused, Unavailable
-from handler.model import Change, Rule
-from handler.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
-from handler.reconcile import Action, Outcome
-from handler.replicator import Result, Work
+from handler.core.batch import Result, Work
+from handler.core.errors import Refused, Unavailable
+from handler.core.model import Change, Rule
+from handler.core.reconcile import Action, Outcome
+from handler.tools.canary import FOLDER
+from handler.tools.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
 from tests.unit.cfn import (
     NOTHING,
     PARAMETERS,

@@ -28,7 +28,11 @@ PLANTED_IN_THE_MODULE = [
     ("sources.tf", '"s3:LifecycleTransition",', ""),
     ("sources.tf", "account     = [each.value.owner]", "account     = []"),
     ("sources.tf", "maximum_retry_attempts       = 185", "maximum_retry_attempts       = 18"),
-    ("functions.tf", 'handler = "handler.canary.lambda_handler"', 'handler = "handler.check.lambda_handler"'),
+    (
+        "functions.tf",
+        'handler = "handler.tools.canary.lambda_handler"',
+        'handler = "handler.tools.check.lambda_handler"',
+    ),
     ("functions.tf", 'runtime  = "python3.13"', 'runtime  = "python3.12"'),
     ("functions.tf", "timeout = 60", "timeout = 61"),
     ("functions.tf", 'recursive_loop = "Allow"', 'recursive_loop = "Terminate"'),

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from handler.errors import Unavailable
-from handler.model import MIB, Span
-from handler.throttle import BURST, ThrottledSource, TokenBucket
+from handler.core.errors import Unavailable
+from handler.core.model import MIB, Span
+from handler.core.throttle import BURST, ThrottledSource, TokenBucket
 from tests.fakes import MemorySource
 
 RATE = MIB

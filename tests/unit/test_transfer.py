@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.errors import Corrupt, Unavailable
-from handler.model import Original, S3Part, Span
-from handler.transfer import COMPOSITES, CheckedReader, HashedReader, check_of, composite_of, pieces
+from handler.core.errors import Corrupt, Unavailable
+from handler.core.model import Original, S3Part, Span
+from handler.core.readers import COMPOSITES, CheckedReader, HashedReader, check_of, composite_of, pieces
 from tests.fakes import BadReader, breaks, checksum, crc32c, ends_early, md5, original_of, reader, too_long
 
 DATA = bytes(range(256)) * 5 + b"end"

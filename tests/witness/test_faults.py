@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from handler.adapters.gcs import GcsDestination
-from handler.adapters.gcs_client import connect
-from handler.errors import Unavailable
-from handler.model import ABSENT, MIB, Headers, Replica, Stamp
+from handler.adapters.gcs.client import connect
+from handler.adapters.gcs.destination import GcsDestination
+from handler.core.errors import Unavailable
+from handler.core.model import ABSENT, MIB, Headers, Replica, Stamp
 from tests.fakes import crc32c, reader
 from tests.witness.header_proxy import adding
 

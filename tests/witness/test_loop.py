@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.session import Session
 
 from handler import app
-from handler.model import KIB, MIB
+from handler.core.model import KIB, MIB
 from tests.fakes import crc32c
 from tests.functional.rig import Clock, message, record
 from tests.witness.conftest import World

@@ -116,7 +116,7 @@ resource "aws_lambda_function" "parts" {
   depends_on = [aws_iam_role_policy.replicate] # Lambda asks for its network interfaces at once
 }
 
-# A span's message is sent again only after progress: its chain ends (handler/parts.py).
+# A span's message is sent again only after progress: its chain ends (handler/core/parts.py).
 resource "aws_lambda_function_recursion_config" "parts" {
   function_name  = aws_lambda_function.parts.function_name
   recursive_loop = "Allow"
@@ -135,7 +135,7 @@ resource "aws_lambda_function" "check" {
   description      = "Checks permissions, the way of events and safeguards, and says what is missing or wrong"
   filename         = var.package
   source_code_hash = filebase64sha256(var.package)
-  handler          = "handler.check.lambda_handler"
+  handler          = "handler.tools.check.lambda_handler"
   runtime          = local.runtime
   architectures    = [var.architecture]
   role             = aws_iam_role.replicator.arn
@@ -180,7 +180,7 @@ resource "aws_lambda_function" "canary" {
   description      = "Puts, overwrites, tags and deletes an object of its own, and measures when its copy shows it"
   filename         = var.package
   source_code_hash = filebase64sha256(var.package)
-  handler          = "handler.canary.lambda_handler"
+  handler          = "handler.tools.canary.lambda_handler"
   runtime          = local.runtime
   architectures    = [var.architecture]
   role             = aws_iam_role.canary[each.key].arn

@@ -24,7 +24,7 @@ output "backfill_role_arn" {
 }
 
 output "check_function_names" {
-  description = "Of each bucket: checks the deployment (python -m handler.check --function NAME)."
+  description = "Of each bucket: checks the deployment (python -m handler.tools.check --function NAME)."
   value       = { for bucket, function in aws_lambda_function.check : bucket => function.function_name }
 }
 

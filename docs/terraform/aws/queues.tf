@@ -38,7 +38,7 @@ resource "aws_sqs_queue" "deletes" {
   sqs_managed_sse_enabled    = local.has_key ? null : true
 }
 
-# No function takes from it, only an operator (python -m handler.deletes).
+# No function takes from it, only an operator (python -m handler.tools.deletes).
 resource "aws_sqs_queue" "held_deletes" {
   name                      = "${var.name}-held-deletes"
   message_retention_seconds = local.fourteen_days

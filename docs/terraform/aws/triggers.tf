@@ -1,7 +1,7 @@
 # What invokes the functions: aliases, queues, schedules, the REST endpoint.
 
 resource "aws_lambda_alias" "replicator" {
-  name             = "live" # handler/running.py reads it
+  name             = "live" # handler/tools/running.py reads it
   function_name    = aws_lambda_function.replicator.function_name
   function_version = aws_lambda_function.replicator.version
 }

@@ -1,0 +1,1 @@
+"""The destination: Google Cloud Storage."""

@@ -1,0 +1,1 @@
+"""The source: Amazon S3."""

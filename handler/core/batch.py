@@ -1,0 +1,219 @@
+"""Many keys at once: which rules cover a key, and a batch's changes coalesced and worked on side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+
+from handler.core.breaker import Circuits
+from handler.core.errors import Refused, ReplicationError, Unavailable
+from handler.core.model import SMALL, Change, Part, Rule
+from handler.core.parts import Parts
+from handler.core.ports import Destination, Source
+from handler.core.reconcile import Outcome, Route, reconcile
+
+REMEMBERED = 10_000
+"""Copies that an instance remembers to exist; some 2 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One key, and what was heard of it in this batch."""
+
+    bucket: str
+    key: str
+    changes: tuple[Change, ...]
+    redelivered: bool = False
+    only: tuple[str, str] | None = None
+    """The one copy to work on: its destination and name. None: each copy that the rules give the key."""
+
+    @property
+    def place(self) -> tuple[str, str, Part | None]:
+        """See `Change.place`."""
+        return self.changes[-1].place
+
+    @property
+    def part(self) -> Part | None:
+        """Set where it is one part of a large copy."""
+        return self.changes[-1].part
+
+    @property
+    def may_delete(self) -> bool:
+        """Whether a delete is carried out at once, rather than sent to the deletes queue."""
+        return any(change.may_delete for change in self.changes)
+
+    @property
+    def size(self) -> int:
+        """Bytes, as far as the events tell."""
+        return self.changes[-1].size or 0
+
+    @property
+    def guess_absent(self) -> bool:
+        """Whether the replica is likely absent: the first word of one small new object.
+
+        A copy may be of an object onto itself, for its metadata; then no byte is to move.
+        """
+        if len(self.changes) != 1 or self.redelivered or self.changes[0].event.endswith(":Copy"):
+            return False
+        return self.changes[0].created and self.changes[0].size is not None and self.changes[0].size <= SMALL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one key: an outcome or an error for each destination it goes to."""
+
+    work: Work
+    outcomes: tuple[Outcome, ...] = ()
+    errors: tuple[ReplicationError, ...] = ()
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a later try may succeed where this one failed."""
+        return any(error.retryable for error in self.errors)
+
+
+class Replicator:
+    """Drives keys to equality by the rules.
+
+    Args:
+        rules: the enabled rules of each source bucket, the highest priority first.
+        source: makes the source of a bucket; the flag asks for tags.
+        destination: makes the destination of a location.
+        concurrency: keys worked on at once.
+        parts: how large objects are copied; None: in one stream like all others.
+        dry_run: look, and change nothing.
+        circuits: fail keys at once while a side is down.
+        defer_delete: sends the delete of a bucket's key to the deletes queue; None: deletes are carried out at once.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but one by keyword
+        self,
+        rules: Mapping[str, Sequence[Rule]],
+        *,
+        source: Callable[[str, bool], Source],
+        destination: Callable[[str], Destination],
+        concurrency: int,
+        parts: Parts | None = None,
+        dry_run: bool = False,
+        circuits: Circuits | None = None,
+        defer_delete: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._rules = rules
+        self._defer_delete = defer_delete
+        self._circuits = circuits or Circuits()
+        self._dry_run = dry_run
+        self._present: set[tuple[str, str]] = set()
+        self._parts = parts
+        self._source = cache(source)
+        self._destination = cache(destination)
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="replicate")
+
+    def replicate(self, work: Sequence[Work], *, go_on: Callable[[], bool] = lambda: True) -> list[Result]:
+        """Make every key equal, side by side; each ends in a result, whatever happens to the others.
+
+        Args:
+            work: distinct keys.
+            go_on: False when time is running out: what has not begun then is `Unavailable`.
+        """
+        if len(work) == 1:
+            return [self._one(work[0], go_on)]
+        return list(self._threads.map(partial(self._one, go_on=go_on), work))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
+
+    def allows(self, bucket: str) -> bool:
+        """Whether the bucket is a source by any rule."""
+        return bucket in self._rules
+
+    def _one(self, work: Work, go_on: Callable[[], bool]) -> Result:
+        outcomes: list[Outcome] = []
+        errors: list[ReplicationError] = []
+        with _collected(errors):
+            for name, rules in self._rules_by_name(work).items():
+                with _collected(errors), self._circuits.attempt(work.bucket, rules[0].destination, work.key):
+                    outcome = reconcile(
+                        self._route(rules, work),
+                        work.key,
+                        guess_absent=work.guess_absent and name not in self._present,
+                        again=work.redelivered,
+                        part=work.part,
+                        go_on=go_on,
+                    )
+                    outcomes.append(outcome)
+                    self._remember(name, present=outcome.equal)
+        return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
+
+    def _remember(self, name: tuple[str, str], *, present: bool) -> None:
+        """Remember which copies there are, as a hint: an event told twice then finds its copy without sending it."""
+        if not present:
+            self._present.discard(name)
+            return
+        if len(self._present) >= REMEMBERED:
+            self._present.clear()
+        self._present.add(name)
+
+    def _rules_by_name(self, work: Work) -> dict[tuple[str, str], tuple[Rule, ...]]:
+        """The rules that cover the key, apart for each name it goes to; those that share one compete by priority."""
+        if work.bucket not in self._rules:
+            raise Refused(f"no rule has the source bucket {work.bucket!r}", code="SrcBucketReplicationConfigMissing")
+        by_name: dict[tuple[str, str], tuple[Rule, ...]] = {}
+        for rule in self._rules[work.bucket]:
+            if rule.covers(work.key):
+                name = rule.destination, rule.destination_key(work.key)
+                by_name[name] = (*by_name.get(name, ()), rule)
+        only = (work.part.destination, work.part.name) if work.part else work.only
+        return {name: rules for name, rules in by_name.items() if only in {None, name}}
+
+    def _route(self, rules: tuple[Rule, ...], work: Work) -> Route:
+        name, destination = rules[0].destination_key(work.key), rules[0].destination
+        named = {rule.key_of(name) for rule in self._rules[rules[0].source] if rule.destination == destination}
+        with_tags = any(rule.tags or rule.replicate_tags for rule in rules)
+        return Route(
+            source=self._source(rules[0].source, with_tags),
+            destination=self._destination(rules[0].destination),
+            rules=rules,
+            is_name_shared=bool(named - {work.key, None}),
+            parts=self._parts,
+            dry_run=self._dry_run,
+            defer_delete=partial(self._defer_delete, work.bucket)
+            if self._defer_delete and not work.may_delete
+            else None,
+        )
+
+
+def coalesce(changes: Iterable[tuple[Change, bool]]) -> list[Work]:
+    """Gather changes of one place into one piece of work.
+
+    Args:
+        changes: each with whether it was delivered before.
+    """
+    found: dict[tuple[str, str, Part | None], list[tuple[Change, bool]]] = {}
+    for change, again in changes:
+        found.setdefault(change.place, []).append((change, again))
+    return [
+        Work(
+            bucket=bucket,
+            key=key,
+            changes=tuple(change for change, _ in group),
+            redelivered=any(again for _, again in group),
+        )
+        for (bucket, key, _), group in found.items()
+    ]
+
+
+@contextmanager
+def _collected(errors: list[ReplicationError]) -> Iterator[None]:
+    """Add what goes wrong to `errors`: it costs its own key and destination, and nothing else."""
+    try:
+        yield
+    except ReplicationError as error:
+        errors.append(error)
+    except Exception as error:  # noqa: BLE001 - not foreseen: retried, and logged with its traceback
+        unforeseen = Unavailable(f"{type(error).__name__}: {error}", code="Unforeseen")
+        unforeseen.__cause__ = error
+        errors.append(unforeseen)

@@ -1,0 +1,290 @@
+"""What of an original its replica carries, and how equality is read off a replica."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from handler.core.errors import Refused
+from handler.core.model import LONG_REWRITE, TIB, Headers, Lock, Original, Replica, Rule, Stamp
+
+PROVENANCE = "s3-replica-"
+"""Prefix of the custom metadata that says which state of which object a replica is."""
+CHECK = PROVENANCE + "check"
+"""Tells by which checksum the bytes were verified on their way; no part of equality."""
+CRC32C = PROVENANCE + "crc32c"
+"""The CRC32C of the bytes as they were written, base64: tells a copy whose bytes somebody replaced."""
+EXPIRES = "s3-expires"
+CONTEXT_BYTES = 256
+_NO_CONTEXT = re.compile(r"^google:|['\"\\/]")
+TAG = "s3-tag-"
+RESERVED = (PROVENANCE, TAG)
+_DEFAULT_TYPE = "application/octet-stream"
+LARGEST = 5 * TIB
+"""The largest object GCS has; S3's are larger."""
+
+
+def stamp_of(original: Original, rule: Rule) -> Stamp:
+    """Return everything but the bytes that a replica of `original` carries under `rule`.
+
+    Raises:
+        Refused: the object's own metadata uses a name that is kept for the replica's, or it is too large for any.
+    """
+    if original.size > LARGEST:
+        raise Refused(f"{original.key!r} has {original.size} bytes, GCS holds up to 5 TiB", code="SrcObjectTooLarge")
+    clash = next((name for name in original.user_metadata if name == EXPIRES or name.startswith(RESERVED)), None)
+    if clash:
+        raise Refused(
+            f"the user metadata {clash!r} has a name that replicas use themselves ({', '.join((EXPIRES, *RESERVED))})",
+            code="SrcMetadataReserved",
+        )
+    metadata = dict(original.user_metadata)
+    if original.expires is not None:
+        metadata[EXPIRES] = original.expires
+    tags, contexts = _tags(original.tags, rule)
+    metadata |= tags
+    headers = original.headers
+    if headers.content_encoding is not None:
+        headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
+    storage_class = storage_class_of(original, rule)
+    metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class, contexts))
+    return Stamp(
+        headers=headers,
+        metadata=metadata,
+        custom_time=original.last_modified,
+        storage_class=storage_class,
+        kms_key=rule.kms_key,
+        contexts=contexts,
+        lock=original.lock if rule.locks else None,
+    )
+
+
+def _tags(tags: Mapping[str, str], rule: Rule) -> tuple[dict[str, str], dict[str, str] | None]:
+    """Return the custom metadata and the contexts that tags become; None for the contexts if the rule wants none."""
+    if not rule.replicate_tags:
+        return {}, None
+    if not rule.tags_as_contexts:
+        return {TAG + name: value for name, value in tags.items()}, None
+    contexts = {name: value for name, value in tags.items() if _is_context(name) and _is_context(value)}
+    return {TAG + name: value for name, value in tags.items() if name not in contexts}, contexts
+
+
+def _is_context(text: str) -> bool:
+    """Return True if GCS takes the text as a context's key and as its value; 50 contexts are more than S3 has tags.
+
+    https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
+    """
+    is_begun_well = text[:1].isascii() and text[:1].isalnum()  # a wrong guess would have GCS refuse the object
+    return is_begun_well and len(text.encode()) <= CONTEXT_BYTES and not _NO_CONTEXT.search(text)
+
+
+def storage_class_of(original: Original, rule: Rule) -> str | None:
+    """Return the GCS class that the rule asks for, None for the bucket's default."""
+    return rule.storage_classes.get(original.storage_class, rule.storage_classes.get("*"))
+
+
+def is_ours(replica: Replica, rule: Rule, key: str) -> bool:
+    """Return True if this replicator put the replica there as the copy of `key` in the rule's source bucket.
+
+    A replica that names no key is the copy of the key that equals its name.
+    """
+    metadata = replica.stamp.metadata
+    copied = metadata.get(PROVENANCE + "key", rule.destination_key(key))
+    return metadata.get(PROVENANCE + "bucket") == rule.source and copied == key
+
+
+def copied_from(replica: Replica) -> str | None:
+    """Return the source bucket that the replica is a copy from, None if it names none: then it is not ours."""
+    return replica.stamp.metadata.get(PROVENANCE + "bucket")
+
+
+def key_named(replica: Replica) -> str | None:
+    """Return the key that the replica names as its original's, None if it names none: then the key is its name."""
+    return replica.stamp.metadata.get(PROVENANCE + "key")
+
+
+def made_by(replica: Replica) -> str | None:
+    """Return the ID of the rule that the replica was made by, None if it names none."""
+    return replica.stamp.metadata.get(PROVENANCE + "rule")
+
+
+def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
+    """Return True if a listing's entry for the replica shows it to be equal to a listing's entry for the original.
+
+    S3's listings have neither tags, nor headers, nor checksums other than the ETag. So this trusts the digest that the
+    replica carries, and checks that the replica's own headers, metadata and bytes still are what was digested and
+    recorded. False means only that the listings cannot tell, as S3's do not of locks.
+    """
+    if rule.locks:
+        return False
+    metadata = replica.stamp.metadata
+    own = {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
+    contexts = (replica.stamp.contexts or {}) if rule.replicate_tags and rule.tags_as_contexts else None
+    digest = _digest(replica.stamp.headers, own, storage_class_of(original, rule), contexts)
+    found = provenance(metadata)
+    found.pop(PROVENANCE + "version-id", None)
+    is_recorded = replica.crc32c is not None and replica.crc32c == metadata.get(CRC32C)
+    is_md5 = replica.md5 is not None and base64.b64decode(replica.md5).hex() == original.etag
+    is_same_state = replica.size == original.size and found == _provenance(original, rule, digest)
+    is_same_state = is_same_state and rule.kms_key in {None, replica.stamp.kms_key}
+    return is_same_state and (is_recorded or is_md5)
+
+
+def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
+    """Return True if the replica has the original's bytes and everything that `stamp` asks for.
+
+    The bytes are the original's if a checksum of both sides agrees, or if the replica is of the same state of the
+    original and its checksum is the one recorded when it was written. A destination without checksums is believed.
+    The storage class and a later customTime are not compared: the destination's own lifecycle may change them.
+    """
+    return (
+        has_same_bytes(original, replica, stamp)
+        and has_same_attributes(replica.stamp, stamp)
+        and (_agreed(original, replica) or replica.crc32c in {None, replica.stamp.metadata.get(CRC32C)})
+    )
+
+
+def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
+    """Return True if all is as wanted, but for a later customTime and another storage class."""
+    return (
+        wanted.kms_key in {None, actual.kms_key}
+        and wanted.contexts in (None, actual.contexts or {})
+        and (wanted.lock is None or wanted.lock.is_met_by(actual.lock or Lock()))
+        and _comparable(actual.headers) == _comparable(wanted.headers)
+        and _compared(actual.metadata) == _compared(wanted.metadata)
+        and not is_earlier(actual, wanted)
+    )
+
+
+def is_earlier(one: Stamp, other: Stamp) -> bool:
+    """Return True if the first customTime is earlier than the second; none at all is the earliest."""
+    first, second = one.custom_time, other.custom_time
+    return second is not None and (first is None or first < second)
+
+
+def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
+    """Return True if the replica's bytes are the original's: by a strong checksum, or by its provenance.
+
+    Provenance is believed only while the bytes have the checksum that was recorded with it.
+    """
+    if not replica.exists or replica.size != original.size or _contradicted(original, replica):
+        return False
+    if _agreed(original, replica):
+        return True
+    known = {replica.crc32c, replica.stamp.metadata.get(CRC32C)} - {None}
+    if len(known) > 1:
+        return False
+    ours, wanted = provenance(replica.stamp.metadata), provenance(stamp.metadata)
+    return all(ours.get(PROVENANCE + name) == wanted[PROVENANCE + name] for name in ("bucket", "etag", "size"))
+
+
+def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of custom metadata that says which state of which key, by which rule, a replica is of."""
+    return {name: value for name, value in _compared(metadata).items() if name.startswith(PROVENANCE)}
+
+
+def before_rewrite(original: Original, replica: Replica, stamp: Stamp) -> Stamp:
+    """Return what to patch first where `stamp` asks for a storage class or key whose rewrite may outlive an invocation.
+
+    That is everything but the class, the key, the digest, and a lock, over which no rewrite could come. Headers and
+    metadata are then right at once and do not wait for the rewrite, and the copy does not pass for equal before the
+    rewrite is done. If only these are left to change, or if no long rewrite is to come, the result is `stamp` itself.
+    """
+    if not replica.stamp.is_rewritten_for(stamp) or original.size <= LONG_REWRITE:
+        return stamp
+    first = _undigested(replace(stamp, storage_class=None, kms_key=None, lock=None))
+    return stamp if has_same_attributes(_undigested(replica.stamp), first) else first
+
+
+def _undigested(stamp: Stamp) -> Stamp:
+    metadata = {name: value for name, value in stamp.metadata.items() if name != PROVENANCE + "digest"}
+    return replace(stamp, metadata=metadata)
+
+
+def with_check(stamp: Stamp, check: str) -> Stamp:
+    """Return the stamp with the name of the check that the bytes passed."""
+    return replace(stamp, metadata={**stamp.metadata, CHECK: check})
+
+
+def recorded(stamp: Stamp, replica: Replica | None = None) -> Stamp:
+    """Return the stamp with a record of the bytes' CRC32C: a replica's, or whatever a `put` finds.
+
+    Args:
+        stamp: what the copy carries.
+        replica: the copy whose bytes are known to be right; None for bytes that are yet to be put.
+    """
+    asking = replace(stamp, crc32c_name=CRC32C)
+    if replica is None:
+        return asking
+    return asking.recording(replica.crc32c) if replica.crc32c else stamp
+
+
+def standing_check(original: Original, replica: Replica) -> str:
+    """Return the check that a replica's bytes have passed already: their own, or that both sides' checksums agree."""
+    return replica.stamp.metadata.get(CHECK) or ("both sides" if _agreed(original, replica) else "none")
+
+
+def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
+    fields = {
+        "bucket": rule.source,
+        "rule": rule.id,
+        "etag": original.etag,
+        "size": str(original.size),
+        "last-modified": _iso(original.last_modified),
+        "digest": digest,
+    }
+    if rule.destination_key(original.key) != original.key:
+        fields["key"] = original.key  # the name does not tell it, and several keys may have one name
+    if original.version_id is not None:
+        fields["version-id"] = original.version_id
+    return {PROVENANCE + name: value for name, value in fields.items()}
+
+
+def _digest(
+    headers: Headers, metadata: Mapping[str, str], storage_class: str | None, contexts: Mapping[str, str] | None
+) -> str:
+    """A digest of the mapped attributes, so that one metadata read settles equality whatever a store normalises."""
+    attributes: list[object] = [headers, sorted(metadata.items()), storage_class]
+    if contexts is not None:
+        attributes.append(sorted(contexts.items()))
+    return hashlib.sha256(json.dumps(attributes).encode()).hexdigest()[:32]
+
+
+def _compared(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The custom metadata without what tells how and when the bytes were checked."""
+    return {name: value for name, value in metadata.items() if name not in {CHECK, CRC32C}}
+
+
+def _comparable(headers: Headers) -> list[str | None]:
+    """The headers as a store may hand them out: an empty one is none, and GCS's default is no Content-Type."""
+    values = [value or None for value in headers]
+    return [None if values[0] == _DEFAULT_TYPE else values[0], *values[1:]]
+
+
+def _agreed(original: Original, replica: Replica) -> bool:
+    """Whether a strong checksum known on both sides is the same."""
+    return any(ours is not None and ours == theirs for ours, theirs in _checksums(original, replica))
+
+
+def _contradicted(original: Original, replica: Replica) -> bool:
+    """Whether a checksum known on both sides differs."""
+    return any(None not in pair and pair[0] != pair[1] for pair in _checksums(original, replica))
+
+
+def _checksums(original: Original, replica: Replica) -> tuple[tuple[str | None, str | None], ...]:
+    return (original.checksums.get("CRC32C"), replica.crc32c), (original.md5, replica.md5)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def _without_aws_chunked(encoding: str) -> str | None:
+    """Content-Encoding less `aws-chunked`, which was of the upload to S3 and not of the object."""
+    kept = [token.strip() for token in encoding.split(",") if token.strip().lower() not in {"aws-chunked", ""}]
+    return ", ".join(kept) or None

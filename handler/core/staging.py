@@ -1,0 +1,194 @@
+"""What is staged for one large copy: listed, copied, verified, and composed.
+
+Custom metadata of a staged object:
+    s3-replica-part-sums        its checksums by S3's algorithm (handler/core/checksums.py)
+    s3-replica-part-crc32c      its CRC32C, where it was known: a listing may not say it
+    s3-replica-part-verified    of a union: how the whole was verified before the union was made
+
+A part of a "CRC32C of spans" has none: the destination's own CRC32C is all that is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from handler.core.checksums import (
+    OWN,
+    Layout,
+    algorithm_of,
+    can_merge,
+    decoded,
+    encoded,
+    is_of_parts,
+    sum_of,
+)
+from handler.core.errors import Moved, Unavailable
+from handler.core.model import Original, Part, Replica, Span, Stamp
+from handler.core.plan import Piece, Plan, cover, layout_of, span_of
+from handler.core.ports import Composer, Destination, Source
+from handler.core.rate import Pace
+from handler.core.readers import HashedReader
+
+SUMS, CRC32C, VERIFIED = (f"s3-replica-part-{name}" for name in ("sums", "crc32c", "verified"))
+BARE = "CRC32C of spans"
+"""The check whose parts need no metadata."""
+
+
+class Staged(NamedTuple):
+    """What a listing shows: pieces, the gaps between them, and the marker of a hand-over."""
+
+    chain: list[Piece]
+    gaps: list[Span]
+    found: Mapping[str, Replica]
+    marker: Replica
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One large copy: from where, to where, and how it is cut."""
+
+    source: Source
+    destination: Composer
+    original: Original
+    plan: Plan
+    pace: Pace
+    reach: int
+    """Bytes of an S3 part up to which one read is expected to get all of it."""
+
+    @property
+    def check(self) -> str:
+        """By which of S3's checksums the copy is verified, "" where by none."""
+        return self.plan.whole.check
+
+    def all(self) -> Staged:
+        """List all that is staged for the plan."""
+        return self._listed(self.destination.list(self.plan.prefix), Span(0, self.original.size))
+
+    def blocks(self) -> Staged:
+        """List the spans that are whole, and the marker."""
+        found = self.destination.list(self.plan.prefix, start=self.plan.blocks)
+        return self._listed(found, Span(0, self.original.size))
+
+    def of_span(self, work: Part) -> Staged:
+        """List the parts of one span."""
+        span = span_of(work)
+        start, stop = self.plan.parts_of(span)
+        return self._listed(self.destination.list(self.plan.prefix, start=start, stop=stop), span)
+
+    def _listed(self, found: Mapping[str, Replica], span: Span) -> Staged:
+        pieces = [piece for name, replica in found.items() if (piece := self._piece(name, replica))]
+        chain, gaps = cover([piece for piece in pieces if not self._is_spare(piece)], span)
+        return Staged(chain, gaps, found, found.get(self.plan.marker, Replica()))
+
+    def _piece(self, name: str, replica: Replica) -> Piece | None:
+        """Return the piece that an object is; None where it is none, or its checksum was not written down."""
+        start, metadata = self.plan.start_of(name), replica.stamp.metadata
+        if start is None or not replica.size:
+            return None
+        piece = Piece(
+            start=start,
+            size=replica.size,
+            name=name,
+            crc32c=replica.crc32c or metadata.get(CRC32C),
+            verified=metadata.get(VERIFIED, ""),
+        )
+        if not self.check or piece.verified or self.check == BARE:
+            return piece
+        return piece._replace(sums=tuple(decoded(metadata[SUMS]))) if SUMS in metadata else None
+
+    def _is_spare(self, piece: Piece) -> bool:
+        """Return True for a fragment of an S3 part that is to be read whole, as nothing else can verify it."""
+        fragments = [each for each in piece.sums if not each.value]
+        return bool(fragments) and all(each.size > 0 for each in fragments) and self._lies_in_reach(piece.span)
+
+    def _lies_in_reach(self, span: Span) -> bool:
+        for work in self.plan.spans:
+            if work.span and work.span.start <= span.start < work.span.stop:
+                return layout_of(work).at(span.start)[0].size <= self.reach
+        return False
+
+    def copy(
+        self, work: Part, gap: Span, staged: Mapping[str, Replica], may_begin: Callable[[int], bool]
+    ) -> Iterator[Piece | None]:
+        """Copy what is missing of a span, in parts for as long as they may begin.
+
+        A part lies within one S3 part, so that its checksum is of that one. It is the whole S3 part where checksums
+        of fragments cannot be merged, and the S3 part is in reach.
+
+        Args:
+            work: the span.
+            gap: the bytes that are missing.
+            staged: what was listed, by name.
+            may_begin: tells whether there is time for so many bytes.
+
+        Yields:
+            Each piece; None for one that another puts at this moment, and whose checksum is not written down yet.
+
+        Raises:
+            Moved: the source is no longer in the plan's state.
+            Corrupt: an S3 part is not what S3 says it is; nothing of it was stored.
+        """
+        layout, start = layout_of(work), gap.start
+        atomic = is_of_parts(self.check) and not can_merge(self.check)
+        while start < gap.stop:
+            lies, _ = layout.at(start)
+            most = min(gap.stop, lies.stop) - start
+            size = most if atomic and most == lies.size <= self.reach else self.pace.length(most)
+            if not may_begin(size):
+                return
+            span = Span(start, start + size)
+            yield self._copy_part(work, span, layout, staged)
+            start = span.stop
+
+    def _copy_part(self, work: Part, span: Span, layout: Layout, staged: Mapping[str, Replica]) -> Piece | None:
+        """Copy one part, unless another was first."""
+        name, (lies, s3_part) = self.plan.part(span, work), layout.at(span.start)
+        algorithm = algorithm_of(self.check)
+        known = s3_part.checksum if span == lies else ""
+        value = known or (OWN if algorithm == "CRC32C" else None)
+        if not can_merge(self.check) and span != lies:
+            algorithm, value = "", ""  # nothing can be made of a fragment's
+        stamp = self._stamp(value if self.check and self.check != BARE else None, span, layout)
+        before = staged.get(name, Replica())
+        with self.source.open(self.original.key, at=self.original, span=span) as body:
+            reader = HashedReader(body, "" if value == OWN else algorithm, known)
+            try:
+                with self.pace.measured(span.size):
+                    part = self.destination.put(name, reader, stamp, expect=before.generation)
+                if self.check and value is None:
+                    told = self._stamp(reader.checksum, span, layout)
+                    told = replace(told, metadata={**told.metadata, CRC32C: part.crc32c or ""})
+                    part = self.destination.patch(name, told, expect=part.generation)
+            except Moved:
+                part = self.destination.head(name)
+                if not part.exists:
+                    raise
+        return self._piece(name, part)
+
+    def _stamp(self, value: str | None, span: Span, layout: Layout) -> Stamp:
+        metadata = {} if value is None else {SUMS: encoded([sum_of(layout, span, value)])}
+        return replace(self.plan.stored, metadata=metadata)
+
+
+def sweep(destination: Destination, staged: Mapping[str, Replica], has_time: Callable[[], bool] = lambda: True) -> None:
+    """Remove parts that nothing needs any more; one that changed since it was listed is somebody's.
+
+    Raises:
+        Unavailable: time ran out. What was removed is gone.
+    """
+    for name, replica in staged.items():
+        if not has_time():
+            raise Unavailable(f"no time is left to remove the staged part {name!r}", code="OutOfTime")
+        with suppress(Moved):
+            destination.delete(name, expect=replica.generation)
+
+
+def leftovers(destination: Composer, work: Part) -> Mapping[str, Replica]:
+    """List what a message's worker may find staged once its state is over: the parts of its span, and whole spans."""
+    plan = Plan(replace(work, span=None), (work,))
+    start, stop = plan.parts_of(span_of(work))
+    parts = destination.list(plan.prefix, start=start, stop=stop)
+    return {**parts, **destination.list(plan.prefix, start=plan.blocks)}
