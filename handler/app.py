@@ -41,11 +41,14 @@ class Service:
     Args:
         settings: the configuration.
         clock: seconds since 1970.
+        wiring: the replicator's parts; None: those that the settings ask for.
     """
 
-    def __init__(self, settings: config.Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: config.Settings, clock: Callable[[], float] = time.time, wiring: Wiring | None = None
+    ) -> None:
         self._clock = clock
-        self.wiring = Wiring(settings, clock)
+        self.wiring = wiring or Wiring(settings, clock)
         self.deadline = self.wiring.deadline
         self.replicator = self.wiring.replicator
         self._brake = self.wiring.brake

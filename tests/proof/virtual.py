@@ -35,6 +35,7 @@ from handler import config, observe
 from handler.app import Service
 from handler.core.model import Rule
 from handler.core.ports import Destination, Source
+from handler.wiring import Wiring
 from local_emulator.poller import failed_ids
 from tests.proof.virtual_ports import Clouds, Trouble
 from tests.proof.virtual_sqs import DEAD_LETTERS, QUEUE_ARN, START, Clock, Message, Queue, Shape
@@ -48,8 +49,8 @@ class Instance:
     def __init__(self, deployment: Deployment, settings: config.Settings) -> None:
         self._deployment = deployment
 
-        class _Service(Service):
-            def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - as in `Service`
+        class _Wiring(Wiring):
+            def _source(self, bucket: str, with_tags: bool) -> Source:  # noqa: FBT001 - as in `Wiring`
                 return deployment.clouds.source(bucket)
 
             def _destination(self, location: str) -> Destination:
@@ -59,7 +60,8 @@ class Instance:
                 assert service == "sqs"
                 return deployment.queue
 
-        self.service = _Service(settings, clock=deployment.clock.wall)
+        clock = deployment.clock.wall
+        self.service = Service(settings, clock, _Wiring(settings, clock))
 
     def invoke(self, batch: Sequence[Message]) -> set[str]:
         """Return the ids of the messages that failed."""
