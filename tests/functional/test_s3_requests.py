@@ -504,7 +504,7 @@ from types import SimpleNamespace
 from handler import app, config
 service = app.Service(config.load(os.environ))
 service.deadline.begin(SimpleNamespace(get_remaining_time_in_millis=lambda: 60_000))
-source = service._source("b01", False)
+source = service.wiring._source("b01", False)
 assert source.head("k").size == 5
 with source.open("k") as body:
     assert body.read() == b"hello"

@@ -388,7 +388,7 @@ def test_every_refusal_is_the_objects_or_the_operators() -> None:
     found = {*s3_errors._REFUSED.values(), *gcs_errors._FORBIDDEN.values()}
     found |= {code for kind, code in gcs_errors._BY_STATUS.values() if kind is Refused}
     found |= {code for _, _, kind, code in gcs_errors._BY_MESSAGE if kind is Refused}
-    for path in Path(compare.__file__).parent.rglob("*.py"):
+    for path in Path(compare.__file__).parents[1].rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refused":
                 values = (keyword.value for keyword in node.keywords if keyword.arg == "code")
