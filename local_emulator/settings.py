@@ -99,7 +99,8 @@ def _check_buckets(rule: dict[str, Any], place: str) -> None:
         allowed = "3 to 63 of a-z, 0-9, hyphen and dot, no two dots together, no IP address"
         raise UsageError(f"{place}: {source!r} is not a bucket name of S3: {allowed}")
     if destination is not None:
-        from local_emulator.gcs import errors, layout  # a folder target does without it
+        from local_emulator.gcs.model import errors  # a folder target does without it
+        from local_emulator.gcs.store import layout  # a folder target does without it
 
         try:
             layout.check_bucket_name(destination)

@@ -9,9 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-from local_emulator.gcs.errors import GcsError
-from local_emulator.gcs.server import serve
-from local_emulator.gcs.store import Store
+from local_emulator.gcs.http.server import serve
+from local_emulator.gcs.model.errors import GcsError
+from local_emulator.gcs.store.store import Store
 
 
 def parser() -> argparse.ArgumentParser:

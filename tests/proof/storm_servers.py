@@ -28,9 +28,9 @@ from moto.sqs.models import sqs_backends
 from werkzeug.serving import make_server
 
 from local_emulator import moto_fixes
-from local_emulator.gcs import faults
-from local_emulator.gcs.server import serve
-from local_emulator.gcs.store import Store
+from local_emulator.gcs.http import faults
+from local_emulator.gcs.http.server import serve
+from local_emulator.gcs.store.store import Store
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from local_emulator.gcs import GcsServer
-from local_emulator.gcs.blobs import write_small
-from local_emulator.gcs.store import Store
-from local_emulator.gcs.writes import Target, delete, put
+from local_emulator.gcs.store.blobs import write_small
+from local_emulator.gcs.store.store import Store
+from local_emulator.gcs.store.writes import Target, delete, put
 from tests.functional.gcs.conftest import Api
 
 

@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from local_emulator.gcs import attributes, bodies, errors, layout, writes
-from local_emulator.gcs.calls import Call, body
-from local_emulator.gcs.conditions import whole_number
-from local_emulator.gcs.resources import object_resource
-from local_emulator.gcs.sessions import Session
+from local_emulator.gcs.http import bodies
+from local_emulator.gcs.http.calls import Call, body
+from local_emulator.gcs.model import attributes, errors
+from local_emulator.gcs.model.conditions import whole_number
+from local_emulator.gcs.model.resources import object_resource
+from local_emulator.gcs.store import layout, writes
+from local_emulator.gcs.store.sessions import Session
 
 QUANTUM = 256 << 10
 _RANGE = re.compile(r"bytes (?:(?P<all>\*)|(?P<first>\d{1,18})-(?P<last>\d{1,18}|\*))/(?P<total>\d{1,18}|\*)")

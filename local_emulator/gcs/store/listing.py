@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.conditions import whole_number
-from local_emulator.gcs.database import OBJECT, stored
-from local_emulator.gcs.store import successor
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.conditions import whole_number
+from local_emulator.gcs.store.database import OBJECT, stored
+from local_emulator.gcs.store.store import successor
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
 
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.model.resources import Stored
 
 MOST = 1000
 _END = "\U0010ffff" * 1025

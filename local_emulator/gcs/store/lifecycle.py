@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from local_emulator.gcs import attributes, errors, versions, writes
-from local_emulator.gcs.database import OBJECT, Op, stored
+from local_emulator.gcs.model import attributes, errors
+from local_emulator.gcs.store import versions, writes
+from local_emulator.gcs.store.database import OBJECT, Op, stored
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.calls import Call
-    from local_emulator.gcs.database import Transaction
-    from local_emulator.gcs.resources import Bucket, Stored
+    from local_emulator.gcs.model.resources import Bucket, Stored
+    from local_emulator.gcs.store.database import Transaction
 
 Rule = dict[str, Any]
 COLDNESS = {"NEARLINE": 1, "COLDLINE": 2, "ARCHIVE": 3}
@@ -102,15 +100,6 @@ def _is_of_kind(kind: str, value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-async def run(call: Call, bucket: str) -> web.StreamResponse:
-    """Take every action that is due, at once, and answer with them; `{"now": TIME}` judges as of another time."""
-    body = await call.json_body()
-    now = attributes.moment(body["now"], "now") if "now" in body else datetime.fromtimestamp(call.store.clock(), UTC)
-    await call.store.bucket(bucket)
-    await call.store.refresh(bucket, "")
-    return call.answer({"actions": await call.store.commit(act(bucket, now))})
 
 
 def act(bucket: str, now: datetime) -> Op[list[dict[str, str]]]:

@@ -10,14 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from local_emulator.gcs import attributes
-from local_emulator.gcs.database import OBJECT, stored
+from local_emulator.gcs.model import attributes
+from local_emulator.gcs.store.database import OBJECT, stored
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from local_emulator.gcs.database import Transaction
-    from local_emulator.gcs.resources import Bucket, Stored
+    from local_emulator.gcs.model.resources import Bucket, Stored
+    from local_emulator.gcs.store.database import Transaction
 
 _FIND = f"SELECT {OBJECT} FROM retained WHERE bucket = ? AND name = ? AND generation = ?"  # noqa: S608 - constant names
 

@@ -12,9 +12,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.natural import Natural
-from local_emulator.gcs.resources import Bucket, Stored
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.resources import Bucket, Stored
+from local_emulator.gcs.store.natural import Natural
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import google_crc32c
 
-from local_emulator.gcs import errors
+from local_emulator.gcs.model import errors
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from local_emulator.gcs.layout import Layout
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.model.resources import Stored
+    from local_emulator.gcs.store.layout import Layout
 
 BLOCK = 1 << 20
 HELD = 320 << 10

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local_emulator.gcs import contexts, errors
+from local_emulator.gcs.model import contexts, errors
 
 TEXTS = ("cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType", "storageClass")
 FLAGS = ("eventBasedHold", "temporaryHold")

@@ -8,13 +8,13 @@ import binascii
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.blobs import Blob, Writer
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.store.blobs import Blob, Writer
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-    from local_emulator.gcs.calls import Call
+    from local_emulator.gcs.http.calls import Call
 
     Headers = CIMultiDictProxy[str]
 

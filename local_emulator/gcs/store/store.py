@@ -16,16 +16,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from local_emulator.gcs import attributes, blobs, database, errors, layout, versions, writes
-from local_emulator.gcs.conditions import Conditions
-from local_emulator.gcs.natural import Natural
-from local_emulator.gcs.resources import Bucket, Stored
+from local_emulator.gcs.model import attributes, errors
+from local_emulator.gcs.model.conditions import Conditions
+from local_emulator.gcs.model.resources import Bucket, Stored
+from local_emulator.gcs.store import blobs, database, layout, versions, writes
+from local_emulator.gcs.store.natural import Natural
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from local_emulator.gcs.blobs import Blob
-    from local_emulator.gcs.database import Op, Transaction
+    from local_emulator.gcs.store.blobs import Blob
+    from local_emulator.gcs.store.database import Op, Transaction
 
 T = TypeVar("T")
 THREADS = 6

@@ -14,14 +14,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.attributes import moment
-from local_emulator.gcs.calls import Call, ConnectionReset, StreamBroken
+from local_emulator.gcs.http.calls import Call, ConnectionReset, StreamBroken
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.attributes import moment
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.faults import Armed
-    from local_emulator.gcs.resources import Stored
-    from local_emulator.gcs.writes import Target
+    from local_emulator.gcs.http.faults import Armed
+    from local_emulator.gcs.model.resources import Stored
+    from local_emulator.gcs.store.writes import Target
 
 SMALL = 256 << 10
 BLOCK = 1 << 20

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from local_emulator.gcs import attributes, errors, versions
-from local_emulator.gcs.blobs import Blob
-from local_emulator.gcs.conditions import NONE, Conditions
-from local_emulator.gcs.database import Op, Transaction, find_bucket
-from local_emulator.gcs.resources import Bucket, Stored
+from local_emulator.gcs.model import attributes, errors
+from local_emulator.gcs.model.conditions import NONE, Conditions
+from local_emulator.gcs.model.resources import Bucket, Stored
+from local_emulator.gcs.store import versions
+from local_emulator.gcs.store.blobs import Blob
+from local_emulator.gcs.store.database import Op, Transaction, find_bucket
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def restore(target: Target, blob: Blob, old: Stored, *, limit: Limit | None = No
 
 def copied(source: Stored, resource: attributes.Attributes | None) -> tuple[dict[str, Any], attributes.Attributes]:
     """Return what a copy says of itself: what it takes along, and what only the server may set."""
-    from local_emulator.gcs.resources import carried_over
+    from local_emulator.gcs.model.resources import carried_over
 
     kept = carried_over(source.attributes)
     said = {name: kept[name] for name in kept if name == "contexts"} | resource if resource else kept

@@ -11,7 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from local_emulator.gcs import errors
+from local_emulator.gcs.model import errors
 
 STATE = ".gcs"
 MAX_NAME = 1024

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from local_emulator.gcs import blobs, errors, layout, listing, media, versions, writes
-from local_emulator.gcs.calls import Call
-from local_emulator.gcs.conditions import NONE, Conditions, whole_number
-from local_emulator.gcs.resources import object_resource
+from local_emulator.gcs.http import media
+from local_emulator.gcs.http.calls import Call
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.conditions import NONE, Conditions, whole_number
+from local_emulator.gcs.model.resources import object_resource
+from local_emulator.gcs.store import blobs, layout, listing, versions, writes
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.database import Op
-    from local_emulator.gcs.resources import Bucket, Stored
+    from local_emulator.gcs.model.resources import Bucket, Stored
+    from local_emulator.gcs.store.database import Op
 
 MOST_SOURCES = 32
 

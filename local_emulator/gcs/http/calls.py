@@ -16,15 +16,15 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from aiohttp import ClientError, web
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.conditions import Conditions, whole_number
-from local_emulator.gcs.resources import Bucket, Stored, object_resource, selected
-from local_emulator.gcs.writes import Limit, Target
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.conditions import Conditions, whole_number
+from local_emulator.gcs.model.resources import Bucket, Stored, object_resource, selected
+from local_emulator.gcs.store.writes import Limit, Target
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.faults import Armed, Faults
-    from local_emulator.gcs.sessions import Sessions
-    from local_emulator.gcs.store import Store
+    from local_emulator.gcs.http.faults import Armed, Faults
+    from local_emulator.gcs.store.sessions import Sessions
+    from local_emulator.gcs.store.store import Store
 
 MAX_JSON = 16 << 20
 BROKEN = (ConnectionError, ClientError, web.RequestPayloadError, web.PayloadAccessError, asyncio.IncompleteReadError)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from local_emulator.gcs import errors, objects
-from local_emulator.gcs.attributes import KMS_VERSION
-from local_emulator.gcs.conditions import whole_number
-from local_emulator.gcs.resources import object_resource
+from local_emulator.gcs.http import objects
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.attributes import KMS_VERSION
+from local_emulator.gcs.model.conditions import whole_number
+from local_emulator.gcs.model.resources import object_resource
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.calls import Call
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.http.calls import Call
+    from local_emulator.gcs.model.resources import Stored
 
 _MIB = 1 << 20
 

@@ -9,16 +9,16 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.blobs import Writer, remove
-from local_emulator.gcs.conditions import Conditions
-from local_emulator.gcs.writes import Target
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.conditions import Conditions
+from local_emulator.gcs.store.blobs import Writer, remove
+from local_emulator.gcs.store.writes import Target
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from local_emulator.gcs.database import Transaction
-    from local_emulator.gcs.store import Store
+    from local_emulator.gcs.store.database import Transaction
+    from local_emulator.gcs.store.store import Store
 
 LIFE = 7 * 24 * 3600.0
 RESUMABLE = "resumable"

@@ -9,12 +9,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from local_emulator.gcs import blobs
-from local_emulator.gcs.layout import STATE
+from local_emulator.gcs.store import blobs
+from local_emulator.gcs.store.layout import STATE
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.layout import Layout
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.model.resources import Stored
+    from local_emulator.gcs.store.layout import Layout
 
 Print = tuple[int, int, int]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_emulator.gcs import errors
+from local_emulator.gcs.model import errors
 
 _INT64 = 1 << 63
 

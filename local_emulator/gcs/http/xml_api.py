@@ -6,9 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
-from local_emulator.gcs import bodies, errors, layout, media, uploads, writes
-from local_emulator.gcs.calls import Call, body
-from local_emulator.gcs.conditions import Conditions, whole_number
+from local_emulator.gcs.http import bodies, media, uploads
+from local_emulator.gcs.http.calls import Call, body
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.conditions import Conditions, whole_number
+from local_emulator.gcs.store import layout, writes
 
 FIELDS = {
     "Cache-Control": "cacheControl",

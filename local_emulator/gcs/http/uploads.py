@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from local_emulator.gcs import errors, layout, resumable, writes
-from local_emulator.gcs.blobs import remove
-from local_emulator.gcs.bodies import SMALL, expected, faulty, head, receive, verify
-from local_emulator.gcs.calls import Call, body
-from local_emulator.gcs.multipart import Related
+from local_emulator.gcs.http import resumable
+from local_emulator.gcs.http.bodies import SMALL, expected, faulty, head, receive, verify
+from local_emulator.gcs.http.calls import Call, body
+from local_emulator.gcs.http.multipart import Related
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.store import layout, writes
+from local_emulator.gcs.store.blobs import remove
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.blobs import Blob
-    from local_emulator.gcs.bodies import Headers
-    from local_emulator.gcs.database import Op
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.http.bodies import Headers
+    from local_emulator.gcs.model.resources import Stored
+    from local_emulator.gcs.store.blobs import Blob
+    from local_emulator.gcs.store.database import Op
 
 
 async def insert(call: Call, bucket: str) -> web.StreamResponse:

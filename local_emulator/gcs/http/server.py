@@ -16,11 +16,12 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from local_emulator.gcs import errors, routes
-from local_emulator.gcs.calls import BodyBroken, Call, ConnectionReset, StreamBroken, reset, split_target
-from local_emulator.gcs.faults import Armed, Faults
-from local_emulator.gcs.sessions import Sessions
-from local_emulator.gcs.store import Store
+from local_emulator.gcs.http import routes
+from local_emulator.gcs.http.calls import BodyBroken, Call, ConnectionReset, StreamBroken, reset, split_target
+from local_emulator.gcs.http.faults import Armed, Faults
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.store.sessions import Sessions
+from local_emulator.gcs.store.store import Store
 
 LOG = logging.getLogger("local_emulator.gcs")
 READ_BUFFER = 32 << 10

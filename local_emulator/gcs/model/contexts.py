@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from local_emulator.gcs import errors
+from local_emulator.gcs.model import errors
 
 CONTEXT = re.compile(r"[^\W_][^'\"\\/]*")
 """What is a key or a value, if it has up to 256 bytes. So 50 contexts have no more than the 25 KiB that GCS allows."""

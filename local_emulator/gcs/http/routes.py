@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from local_emulator.gcs import buckets, errors, lifecycle, objects, rewrites, uploads, xml_api, xml_multipart
-from local_emulator.gcs.calls import decoded
+from local_emulator.gcs.http import buckets, objects, rewrites, uploads, xml_api, xml_multipart
+from local_emulator.gcs.http.calls import decoded
+from local_emulator.gcs.model import errors
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 _JSON = (
@@ -78,7 +79,7 @@ def find(http_method: str, path: str, query: dict[str, str]) -> Route:
         if path.startswith(prefix):
             return _json(api, http_method, path, path[len(prefix) :].rstrip("/"), query)
     if path.startswith(LIFECYCLE) and http_method == "POST":
-        return Route("lifecycle", lifecycle.run, (decoded(path.removeprefix(LIFECYCLE)),))
+        return Route("lifecycle", buckets.run_lifecycle, (decoded(path.removeprefix(LIFECYCLE)),))
     if is_json(path):
         raise errors.not_spoken(f"{http_method} {path}")
     return _xml(http_method, path, query)

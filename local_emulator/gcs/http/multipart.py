@@ -8,8 +8,8 @@ from email.message import Message
 from email.parser import HeaderParser
 from typing import Any
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.calls import MAX_JSON, parse_object
+from local_emulator.gcs.http.calls import MAX_JSON, parse_object
+from local_emulator.gcs.model import errors
 
 
 def boundary_of(content_type: str) -> bytes:

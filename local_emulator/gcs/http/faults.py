@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from local_emulator.gcs import errors
+from local_emulator.gcs.model import errors
 
 _VERBS = ["get", "list", "insert", "patch", "update", "delete"]
 METHODS = frozenset(

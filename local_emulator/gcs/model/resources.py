@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from local_emulator.gcs import errors
-from local_emulator.gcs.attributes import OF_THE_SERVER, Attributes, retained_until, timestamp
+from local_emulator.gcs.model import errors
+from local_emulator.gcs.model.attributes import OF_THE_SERVER, Attributes, retained_until, timestamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
-from local_emulator.gcs import attributes, errors, layout, lifecycle
-from local_emulator.gcs.calls import Call
-from local_emulator.gcs.conditions import Conditions, whole_number
-from local_emulator.gcs.resources import Bucket, bucket_resource
+from local_emulator.gcs.http.calls import Call
+from local_emulator.gcs.model import attributes, errors
+from local_emulator.gcs.model.conditions import Conditions, whole_number
+from local_emulator.gcs.model.resources import Bucket, bucket_resource
+from local_emulator.gcs.store import layout, lifecycle
 
 SPOKEN = frozenset(
     {
@@ -190,3 +192,12 @@ CHECKS: dict[str, Callable[[Any], attributes.Attributes]] = {
     "softDeletePolicy": _soft_delete_policy,
     "versioning": _versioning,
 }
+
+
+async def run_lifecycle(call: Call, bucket: str) -> web.StreamResponse:
+    """Take every action that is due, at once, and answer with them; `{"now": TIME}` judges as of another time."""
+    body = await call.json_body()
+    now = attributes.moment(body["now"], "now") if "now" in body else datetime.fromtimestamp(call.store.clock(), UTC)
+    await call.store.bucket(bucket)
+    await call.store.refresh(bucket, "")
+    return call.answer({"actions": await call.store.commit(lifecycle.act(bucket, now))})

@@ -15,14 +15,16 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from local_emulator.gcs import attributes, blobs, bodies, errors, layout, writes, xml_api
-from local_emulator.gcs.calls import Call, body
+from local_emulator.gcs.http import bodies, xml_api
+from local_emulator.gcs.http.calls import Call, body
+from local_emulator.gcs.model import attributes, errors
+from local_emulator.gcs.store import blobs, layout, writes
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from local_emulator.gcs.database import Transaction
-    from local_emulator.gcs.resources import Stored
+    from local_emulator.gcs.model.resources import Stored
+    from local_emulator.gcs.store.database import Transaction
 
 KIND = "xml"
 LEAST_PART = 5 << 20

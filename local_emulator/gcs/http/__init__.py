@@ -1,0 +1,1 @@
+"""GCS's two APIs over HTTP: requests find their call, their planned fault and their answer."""

@@ -1,0 +1,1 @@
+"""Buckets and objects in a folder: durable, with one commit point."""
