@@ -12,7 +12,7 @@ from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.answers import task_result
 from handler.core.batch import Result, Work, coalesce
 from handler.core.errors import Malformed, ReplicationError, Unavailable
-from handler.core.model import Change, Part
+from handler.core.model import Change, CopyTask
 from handler.core.reconcile import Outcome
 from handler.events import Batch, Delivery, Trigger
 from handler.redelivery import Failed, delays, final_reason, set_apart
@@ -79,7 +79,7 @@ class Service:
             if delivery not in held
             for change in delivery.changes
         )
-        results = {result.work.place: result for result in self._run(work)}
+        results = {result.work.target: result for result in self._run(work)}
         verdicts = [
             held[delivery] if delivery in held else _verdict(delivery, results) for delivery in batch.deliveries
         ]
@@ -95,7 +95,7 @@ class Service:
         return None
 
     def _run(self, work: Sequence[Work]) -> list[Result]:
-        results = self.replicator.replicate(work, go_on=self.deadline.is_ahead) if work else []
+        results = self.replicator.replicate(work, has_time=self.deadline.is_ahead) if work else []
         self._observer.report(results)
         return results
 
@@ -142,18 +142,18 @@ def _service() -> Service:
     return Service(config.load())
 
 
-def _verdict(delivery: Delivery, results: Mapping[tuple[str, str, Part | None], Result]) -> list[ReplicationError]:
+def _verdict(delivery: Delivery, results: Mapping[tuple[str, str, CopyTask | None], Result]) -> list[ReplicationError]:
     """All that went wrong with a delivery, what is worth another try first."""
     errors: list[ReplicationError] = [Malformed(fault) for fault in delivery.faults]
     for change in delivery.changes:
-        errors += results[change.place].errors
+        errors += results[change.target].errors
     return sorted(errors, key=lambda error: not error.retryable)
 
 
-def _outcomes(delivery: Delivery, results: Mapping[tuple[str, str, Part | None], Result]) -> Iterator[Outcome]:
+def _outcomes(delivery: Delivery, results: Mapping[tuple[str, str, CopyTask | None], Result]) -> Iterator[Outcome]:
     """What became of each copy that a delivery speaks of."""
     for change in delivery.changes:
-        yield from results[change.place].outcomes
+        yield from results[change.target].outcomes
 
 
 def _partial_failure(failed: Sequence[Failed]) -> dict[str, Any]:

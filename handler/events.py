@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from handler.core.errors import Malformed
-from handler.core.model import KEY_BYTES, Change, Part, S3Part, Span
+from handler.core.model import KEY_BYTES, Change, CopyTask, S3Part, Span
 
 _UNCHANGING = (
     *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "Replication:"),
@@ -272,34 +272,34 @@ def _deferred_delete(fields: Any) -> _Item:
     return item
 
 
-def part_message(part: Part) -> str:
+def part_message(task: CopyTask) -> str:
     """Return the message that hands a part over; `parse` reads it."""
-    return json.dumps({"replicatePart": asdict(part)})
+    return json.dumps({"replicatePart": asdict(task)})
 
 
 def _part(fields: Any) -> _Item:
     try:
-        part = Part(**fields)
+        task = CopyTask(**fields)
     except TypeError as error:
         return _Fault(f"not a part of a copy: {error}")
     texts = ("bucket", "key", "destination", "name", "etag", "last_modified", "check", "plan")
-    wrong = [name for name in texts if not isinstance(getattr(part, name), str)]
-    wrong += [name for name in ("size", "offset") if not _is_size(getattr(part, name))]
+    wrong = [name for name in texts if not isinstance(getattr(task, name), str)]
+    wrong += [name for name in ("size", "offset") if not _is_size(getattr(task, name))]
     wrong += [] if isinstance(fields["version_id"], str | None) else ["version_id"]
     wrong += [] if isinstance(fields.get("assumed", False), bool) else ["assumed"]
     match fields.get("span"):
         case [start, stop] if _is_size(start) and _is_size(stop) and start < stop:
-            part = replace(part, span=Span(start, stop))
+            task = replace(task, span=Span(start, stop))
         case _:
             wrong.append("span")
     match fields.get("parts", ()):
         case [*parts] if all(_is_s3_part(each) for each in parts):
-            part = replace(part, parts=tuple(S3Part(*each) for each in parts))
+            task = replace(task, parts=tuple(S3Part(*each) for each in parts))
         case _:
             wrong.append("parts")
     if wrong:
         return _Fault(f"not a part of a copy: wrong {', '.join(wrong)}")
-    return Change(bucket=part.bucket, key=part.key, event="Part", part=part)
+    return Change(bucket=task.bucket, key=task.key, event="Part", task=task)
 
 
 def _is_size(value: object) -> bool:

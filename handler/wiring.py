@@ -19,10 +19,10 @@ from handler.adapters.transport import IDLE_MAX
 from handler.brake import Brake
 from handler.core.batch import Replicator
 from handler.core.breaker import Circuits
-from handler.core.model import Part
+from handler.core.model import CopyTask
 from handler.core.parts import Parts
 from handler.core.ports import Destination, Source
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.throttle import ThrottledSource, TokenBucket
 
 MARGIN = 5.0
@@ -86,7 +86,7 @@ class Wiring:
                 ThreadPoolExecutor(settings.streams, "part"),
                 huge=settings.huge,
                 send=self.part_sender(),
-                pace=Pace(self.deadline.left),
+                rate=RateEstimate(self.deadline.left),
             ),
             dry_run=settings.dry_run,
             circuits=Circuits(clock=clock, switched=observe.switched),
@@ -106,7 +106,7 @@ class Wiring:
             return None
         return Brake(self._queue(waiting, "deletes"), self._queue(held, "deletes"), limit)
 
-    def part_sender(self) -> Callable[[Sequence[Part]], None] | None:
+    def part_sender(self) -> Callable[[Sequence[CopyTask]], None] | None:
         """Return what sends the messages of parts; None where there is no queue for them."""
         if not self._settings.parts_queue:
             return None

@@ -17,7 +17,7 @@ import google_crc32c
 from handler.core.errors import Moved, NotFound, Refused, Unavailable
 from handler.core.model import KIB, Generation, Headers, Lock, Original, Replica, S3Part, Span, Stamp
 from handler.core.ports import Composer, Destination, Reader, Source
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.readers import CheckedReader, composite_of, pieces
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,7 +50,7 @@ def original_of(data: bytes, key: str = "key", **fields: object) -> Original:
     return replace(plain, **fields)  # type: ignore[arg-type] # a test names what it changes
 
 
-class EvenPace(Pace):
+class EvenRate(RateEstimate):
     """Cuts parts of one length, as many as there are turns for, however fast they were."""
 
     def __init__(self, length: int) -> None:

@@ -10,7 +10,7 @@ from functools import cache, partial
 
 from handler.core.breaker import Circuits
 from handler.core.errors import Refused, ReplicationError, Unavailable
-from handler.core.model import SMALL, Change, Part, Rule
+from handler.core.model import SMALL, Change, CopyTask, Rule
 from handler.core.parts import Parts
 from handler.core.ports import Destination, Source
 from handler.core.reconcile import Outcome, Route, reconcile
@@ -31,14 +31,14 @@ class Work:
     """The one copy to work on: its destination and name. None: each copy that the rules give the key."""
 
     @property
-    def place(self) -> tuple[str, str, Part | None]:
-        """See `Change.place`."""
-        return self.changes[-1].place
+    def target(self) -> tuple[str, str, CopyTask | None]:
+        """See `Change.target`."""
+        return self.changes[-1].target
 
     @property
-    def part(self) -> Part | None:
+    def task(self) -> CopyTask | None:
         """Set where it is one part of a large copy."""
-        return self.changes[-1].part
+        return self.changes[-1].task
 
     @property
     def may_delete(self) -> bool:
@@ -111,16 +111,16 @@ class Replicator:
         self._destination = cache(destination)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="replicate")
 
-    def replicate(self, work: Sequence[Work], *, go_on: Callable[[], bool] = lambda: True) -> list[Result]:
+    def replicate(self, work: Sequence[Work], *, has_time: Callable[[], bool] = lambda: True) -> list[Result]:
         """Make every key equal, side by side; each ends in a result, whatever happens to the others.
 
         Args:
             work: distinct keys.
-            go_on: False when time is running out: what has not begun then is `Unavailable`.
+            has_time: False when time is running out: what has not begun then is `Unavailable`.
         """
         if len(work) == 1:
-            return [self._one(work[0], go_on)]
-        return list(self._threads.map(partial(self._one, go_on=go_on), work))
+            return [self._one(work[0], has_time)]
+        return list(self._threads.map(partial(self._one, has_time=has_time), work))
 
     def close(self) -> None:
         """End the threads."""
@@ -130,7 +130,7 @@ class Replicator:
         """Whether the bucket is a source by any rule."""
         return bucket in self._rules
 
-    def _one(self, work: Work, go_on: Callable[[], bool]) -> Result:
+    def _one(self, work: Work, has_time: Callable[[], bool]) -> Result:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         with _collected(errors):
@@ -140,9 +140,9 @@ class Replicator:
                         self._route(rules, work),
                         work.key,
                         guess_absent=work.guess_absent and name not in self._present,
-                        again=work.redelivered,
-                        part=work.part,
-                        go_on=go_on,
+                        redelivered=work.redelivered,
+                        task=work.task,
+                        has_time=has_time,
                     )
                     outcomes.append(outcome)
                     self._remember(name, present=outcome.equal)
@@ -166,7 +166,7 @@ class Replicator:
             if rule.covers(work.key):
                 name = rule.destination, rule.destination_key(work.key)
                 by_name[name] = (*by_name.get(name, ()), rule)
-        only = (work.part.destination, work.part.name) if work.part else work.only
+        only = (work.task.destination, work.task.name) if work.task else work.only
         return {name: rules for name, rules in by_name.items() if only in {None, name}}
 
     def _route(self, rules: tuple[Rule, ...], work: Work) -> Route:
@@ -192,15 +192,15 @@ def coalesce(changes: Iterable[tuple[Change, bool]]) -> list[Work]:
     Args:
         changes: each with whether it was delivered before.
     """
-    found: dict[tuple[str, str, Part | None], list[tuple[Change, bool]]] = {}
-    for change, again in changes:
-        found.setdefault(change.place, []).append((change, again))
+    found: dict[tuple[str, str, CopyTask | None], list[tuple[Change, bool]]] = {}
+    for change, redelivered in changes:
+        found.setdefault(change.target, []).append((change, redelivered))
     return [
         Work(
             bucket=bucket,
             key=key,
             changes=tuple(change for change, _ in group),
-            redelivered=any(again for _, again in group),
+            redelivered=any(redelivered for _, redelivered in group),
         )
         for (bucket, key, _), group in found.items()
     ]

@@ -1,9 +1,9 @@
 """Checksums of runs of bytes, kept with what was staged until the object they are of can be held against S3's.
 
 S3 keeps a checksum of the whole object ("CRC64NVME of spans") or one of the checksums of its upload's parts ("SHA256 of
-parts"). Either way the object is a sequence of S3 parts, only one in the first case. A staged run of bytes has a `Sum`
-for each S3 part that it overlaps. CRCs of fragments of one S3 part are merged; other checksums are known of a whole S3
-part only, if one read had all of it.
+parts"). Either way the object is a sequence of S3 parts, only one in the first case. A staged run of bytes has a
+`PartialChecksum` for each S3 part that it overlaps. CRCs of fragments of one S3 part are merged; other checksums are
+known of a whole S3 part only, if one read had all of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LENGTHS = {"CRC32C": 8, "CRC32": 8, "CRC64NVME": 12, "SHA256": 44, "SHA1": 28, 
 """Characters of a checksum in base64."""
 
 
-class Sum(NamedTuple):
+class PartialChecksum(NamedTuple):
     """The checksum of bytes of one S3 part."""
 
     value: str
@@ -93,15 +93,15 @@ class Layout:
         return self.bounds[first:last]
 
 
-def sum_of(layout: Layout, span: Span, value: str) -> Sum:
+def partial_checksum(layout: Layout, span: Span, value: str) -> PartialChecksum:
     """Return the sum of a span that lies within one S3 part."""
     lies, _ = layout.at(span.start)
-    return Sum(value, span.size, lies.start == span.start, lies.stop == span.stop)
+    return PartialChecksum(value, span.size, lies.start == span.start, lies.stop == span.stop)
 
 
-def merged(check: str, sums: Iterable[Sum]) -> list[Sum]:
+def merged(check: str, sums: Iterable[PartialChecksum]) -> list[PartialChecksum]:
     """Join the sums of fragments that follow each other in one S3 part."""
-    joined: list[Sum] = []
+    joined: list[PartialChecksum] = []
     for _, fragments in itertools.groupby(_numbered(sums), key=lambda pair: pair[0]):
         pieces = [fragment for _, fragment in fragments]
         values = [(piece.value, piece.size) for piece in pieces]
@@ -111,11 +111,11 @@ def merged(check: str, sums: Iterable[Sum]) -> list[Sum]:
             value = merge(algorithm_of(check), values)
         else:
             value = ""
-        joined.append(Sum(value, sum(piece.size for piece in pieces), pieces[0].begins, pieces[-1].ends))
+        joined.append(PartialChecksum(value, sum(piece.size for piece in pieces), pieces[0].begins, pieces[-1].ends))
     return joined
 
 
-def _numbered(sums: Iterable[Sum]) -> Iterable[tuple[int, Sum]]:
+def _numbered(sums: Iterable[PartialChecksum]) -> Iterable[tuple[int, PartialChecksum]]:
     """Yield each sum with the number of its S3 part."""
     number = 0
     for each in sums:
@@ -123,7 +123,7 @@ def _numbered(sums: Iterable[Sum]) -> Iterable[tuple[int, Sum]]:
         yield number, each
 
 
-def of_object(check: str, sums: Sequence[Sum]) -> str | None:
+def of_object(check: str, sums: Sequence[PartialChecksum]) -> str | None:
     """Return the checksum of an object out of the sums of all its bytes; None where some are not known."""
     whole = merged(check, sums)
     if not all(each.value for each in whole):
@@ -133,7 +133,7 @@ def of_object(check: str, sums: Sequence[Sum]) -> str | None:
     return whole[0].value
 
 
-def encoded(sums: Iterable[Sum]) -> str:
+def encoded(sums: Iterable[PartialChecksum]) -> str:
     """Return sums as custom metadata keep them."""
     return ",".join(
         f"{'' if each.begins else '<'}{each.value or _UNKNOWN}:{each.size:x}{'' if each.ends else '>'}"
@@ -143,11 +143,11 @@ def encoded(sums: Iterable[Sum]) -> str:
     )
 
 
-def decoded(text: str) -> list[Sum]:
+def decoded(text: str) -> list[PartialChecksum]:
     """Read sums as `encoded` wrote them; the size of a whole S3 part is not kept."""
     sums = []
     for token in text.split(","):
         value, _, size = token.strip("<>").partition(":")
         known = "" if value == _UNKNOWN else value
-        sums.append(Sum(known, int(size or "0", 16), not token.startswith("<"), not token.endswith(">")))
+        sums.append(PartialChecksum(known, int(size or "0", 16), not token.startswith("<"), not token.endswith(">")))
     return sums

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from handler.core.checksums import OWN, Layout, encoded, expected, merged, of_object, sum_of
+from handler.core.checksums import OWN, Layout, encoded, expected, merged, of_object, partial_checksum
 from handler.core.errors import Corrupt, Moved, NotFound, Unavailable
-from handler.core.model import ABSENT, Generation, Part, Replica, Span, Stamp
-from handler.core.plan import Piece, Plan, layout_of, span_of
+from handler.core.model import ABSENT, CopyTask, Generation, Replica, Span, Stamp
+from handler.core.plan import Plan, StagedPart, layout_of, span_of
 from handler.core.readers import merge
 from handler.core.staging import BARE, CRC32C, SUMS, VERIFIED, Job, sweep
 
 FAN = 32
 """Objects that one compose takes. https://cloud.google.com/storage/docs/composite-objects."""
 
-Map = Callable[[Callable[[Piece], Piece], Iterable[Piece]], Iterable[Piece]]
+Map = Callable[[Callable[[StagedPart], StagedPart], Iterable[StagedPart]], Iterable[StagedPart]]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Joining:
     def _check(self) -> str:
         return self.job.check
 
-    def unite(self, work: Part, pieces: Sequence[Piece], has_time: Callable[[], bool]) -> Piece:
+    def unite(self, work: CopyTask, pieces: Sequence[StagedPart], has_time: Callable[[], bool]) -> StagedPart:
         """Compose the parts of a whole span into one object.
 
         Raises:
@@ -50,7 +50,7 @@ class Joining:
             pieces = [self._union(self._plan.union(_run(group), of_blocks=False), group, has_time) for group in groups]
         return self._union(name, pieces, has_time)
 
-    def held(self, layout: Layout, pieces: Sequence[Piece], map_: Map = map) -> list[Piece]:
+    def held(self, layout: Layout, pieces: Sequence[StagedPart], map_: Map = map) -> list[StagedPart]:
         """Return the pieces with their CRC32C, and each S3 part that they are of held against its checksum.
 
         Args:
@@ -75,7 +75,9 @@ class Joining:
                 )
         return known
 
-    def _union(self, name: str, pieces: Sequence[Piece], has_time: Callable[[], bool], verified: str = "") -> Piece:
+    def _union(
+        self, name: str, pieces: Sequence[StagedPart], has_time: Callable[[], bool], verified: str = ""
+    ) -> StagedPart:
         """Compose up to 32 pieces into one that carries their checksums, or says how the whole was verified."""
         if len(pieces) == 1 and name != self._plan.block(pieces[0].span):
             return pieces[0]
@@ -87,11 +89,11 @@ class Joining:
         metadata |= {VERIFIED: verified} if verified else {}
         stamp = replace(self._plan.stored, metadata=metadata)
         union = self._join(name, pieces, stamp, ABSENT)
-        return Piece(pieces[0].start, union.size, name, sums, union.crc32c or crc32c, verified)
+        return StagedPart(pieces[0].start, union.size, name, sums, union.crc32c or crc32c, verified)
 
     def compose(
         self,
-        chain: Sequence[Piece],
+        chain: Sequence[StagedPart],
         stamp: Callable[[str], Stamp],
         expect: Generation,
         has_time: Callable[[], bool],
@@ -125,7 +127,7 @@ class Joining:
             ]
         return self._join(self._plan.whole.name, pieces, stamp(check), expect), check
 
-    def _verified(self, pieces: Sequence[Piece]) -> str:
+    def _verified(self, pieces: Sequence[StagedPart]) -> str:
         """Hold all pieces together against S3's checksum of the object; return the name of the check."""
         if marks := {piece.verified for piece in pieces if piece.verified}:
             check, _, crc32c = marks.pop().partition(": ")
@@ -144,19 +146,19 @@ class Joining:
     def _expected(self) -> str:
         return expected(self.job.original, self._check)
 
-    def _known(self, pieces: Sequence[Piece], map_: Map) -> list[Piece]:
+    def _known(self, pieces: Sequence[StagedPart], map_: Map) -> list[StagedPart]:
         """Return the pieces with their CRC32C; get those of which the listing did not say it."""
         return [self._resolved(piece) for piece in map_(self._looked_up, pieces)]
 
-    def _resolved(self, piece: Piece) -> Piece:
+    def _resolved(self, piece: StagedPart) -> StagedPart:
         """Return the piece with its own CRC32C among its sums, where they are to have it."""
         sums = piece.sums
         if self._check == BARE and not (sums or piece.verified):
-            sums = (sum_of(layout_of(self._plan.whole), piece.span, OWN),)
+            sums = (partial_checksum(layout_of(self._plan.whole), piece.span, OWN),)
         own = piece.crc32c or ""
         return piece._replace(sums=tuple(each._replace(value=own) if each.value == OWN else each for each in sums))
 
-    def _looked_up(self, piece: Piece) -> Piece:
+    def _looked_up(self, piece: StagedPart) -> StagedPart:
         if piece.crc32c:
             return piece
         replica = self.job.destination.head(piece.name)
@@ -164,7 +166,7 @@ class Joining:
             raise Moved(f"{piece.name!r}: the part is gone, another is composing it")
         return piece._replace(crc32c=replica.crc32c)
 
-    def _join(self, name: str, pieces: Sequence[Piece], stamp: Stamp, expect: Generation) -> Replica:
+    def _join(self, name: str, pieces: Sequence[StagedPart], stamp: Stamp, expect: Generation) -> Replica:
         wanted = _crc32c_of(pieces)
         stamp = stamp.recording(wanted) if wanted else replace(stamp, crc32c_name="")
         try:
@@ -177,11 +179,11 @@ class Joining:
         return joined
 
 
-def _crc32c_of(pieces: Sequence[Piece]) -> str:
+def _crc32c_of(pieces: Sequence[StagedPart]) -> str:
     """Return the CRC32C of pieces that follow each other, "" where one of theirs is not known."""
     known = [(piece.crc32c, piece.size) for piece in pieces if piece.crc32c]
     return merge("CRC32C", known) if len(known) == len(pieces) else ""
 
 
-def _run(pieces: Sequence[Piece]) -> Span:
+def _run(pieces: Sequence[StagedPart]) -> Span:
     return Span(pieces[0].start, pieces[-1].span.stop)

@@ -240,7 +240,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class CopyTask:
     """A piece of work on a large copy: which state of which object, where to, and which span of it."""
 
     bucket: str
@@ -268,7 +268,7 @@ class Part:
     """Whether the sizes of `parts` follow from the first, the last and the number of all; see `Original`."""
 
     @classmethod
-    def of(cls, original: Original, rule: Rule, name: str) -> Part:
+    def of(cls, original: Original, rule: Rule, name: str) -> CopyTask:
         """The whole of a copy."""
         return cls(
             bucket=rule.source,
@@ -302,7 +302,7 @@ class Change:
     time: datetime | None = None
     size: int | None = None
     """Bytes, for a created object, where the event says so."""
-    part: Part | None = None
+    task: CopyTask | None = None
     """Set where it is no change but a part of a large copy that another invocation handed over."""
     may_delete: bool = False
     """True of a message of the deletes queue: if the source has no such object, the copy is deleted now."""
@@ -310,9 +310,9 @@ class Change:
     """True if an operator released that message: the brake does not hold it."""
 
     @property
-    def place(self) -> tuple[str, str, Part | None]:
+    def target(self) -> tuple[str, str, CopyTask | None]:
         """What is to be worked on: changes of one place are one piece of work."""
-        return self.bucket, self.key, self.part
+        return self.bucket, self.key, self.task
 
     @property
     def created(self) -> bool:

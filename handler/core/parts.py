@@ -36,10 +36,10 @@ from datetime import UTC, datetime, timedelta
 from handler.core.checksums import Layout, check_of_parts, is_of_parts
 from handler.core.composing import FAN, Joining
 from handler.core.errors import Corrupt, Moved, Unavailable
-from handler.core.model import ABSENT, GIB, MIB, SMALL, Generation, Original, Part, Replica, Span, Stamp
-from handler.core.plan import SPAN, Piece, Plan, cover, cut_name, shares, span_of, span_size
+from handler.core.model import ABSENT, GIB, MIB, SMALL, CopyTask, Generation, Original, Replica, Span, Stamp
+from handler.core.plan import SPAN, Plan, StagedPart, coverage, cut_name, divide, span_of, span_size
 from handler.core.ports import Composer, Source
-from handler.core.rate import SHORTEST, Pace
+from handler.core.rate import SHORTEST, RateEstimate
 from handler.core.readers import MERGED, composite, mergeable, nothing_of
 from handler.core.staging import Job, sweep
 
@@ -87,7 +87,7 @@ class Parts:
         huge: bytes from which on its parts become messages at once, rather than when time runs out.
         span: bytes that a message asks for.
         send: hands parts to the queue; None where there is none.
-        pace: knows how much time there is, and what can be done in it.
+        rate: knows how much time there is, and what can be done in it.
         now: the time of day.
     """
 
@@ -98,8 +98,8 @@ class Parts:
         large: int = LARGE,
         huge: int = HUGE,
         span: int = SPAN,
-        send: Callable[[Sequence[Part]], None] | None = None,
-        pace: Pace | None = None,
+        send: Callable[[Sequence[CopyTask]], None] | None = None,
+        rate: RateEstimate | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._threads = threads
@@ -108,21 +108,21 @@ class Parts:
         self._span = span
         self._send = send
         self._now = now
-        self.pace = pace or Pace()
+        self.rate = rate or RateEstimate()
 
-    def take(self, original: Original, *, again: bool = False) -> bool:
+    def take(self, original: Original, *, redelivered: bool = False) -> bool:
         """Whether an object is copied in parts: it is large and verifiable so, or huge, or there is no time to stream.
 
         Verifiable means by a checksum to which those of the parts add up.
 
         Args:
             original: the object's state.
-            again: whether a delivery before this one did not finish.
+            redelivered: whether a delivery before this one did not finish.
         """
         adds_up = mergeable(original) or (not original.checksums and composite(original) in MERGED)
         if original.size >= (self._large if adds_up else self._huge):
             return True
-        return original.size > SMALL and not self.pace.allows(original.size, again=again)
+        return original.size > SMALL and not self.rate.allows(original.size, redelivered=redelivered)
 
     def may_have_taken(self, original: Original) -> bool:
         """Whether an earlier delivery may have copied it in parts."""
@@ -133,10 +133,10 @@ class Parts:
         source: Source,
         destination: Composer,
         original: Original,
-        work: Part,
+        work: CopyTask,
         stored: Stamp,
         *,
-        again: bool = False,
+        redelivered: bool = False,
     ) -> Job:
         """Return the copy of one state of an object, whose bytes are to be stored so.
 
@@ -154,12 +154,18 @@ class Parts:
             destination=destination,
             original=original,
             plan=plan,
-            pace=self.pace,
-            reach=self.pace.reach(redelivered=again),
+            rate=self.rate,
+            reach=self.rate.reach(redelivered=redelivered),
         )
 
     def put(
-        self, job: Job, work: Part, stamp: Callable[[str], Stamp], *, expect: Generation, has_time: Callable[[], bool]
+        self,
+        job: Job,
+        work: CopyTask,
+        stamp: Callable[[str], Stamp],
+        *,
+        expect: Generation,
+        has_time: Callable[[], bool],
     ) -> Copied | None:
         """Bring a copy on: copy what is missing, or hand it over; compose where all is there.
 
@@ -189,14 +195,14 @@ class Parts:
             self._require_boundaries(job, work)
             raise
 
-    def _put_span(self, job: Job, work: Part, has_time: Callable[[], bool]) -> list[Piece] | None:
+    def _put_span(self, job: Job, work: CopyTask, has_time: Callable[[], bool]) -> list[StagedPart] | None:
         """Finish the span of a message; return all spans where that was the last one."""
         span = span_of(work)
         blocks = job.blocks()
         if _overlap(blocks.gaps, span):
             staged = job.of_span(work)
             streams = STREAMS // max(1, len(staged.gaps))
-            tasks = [(work, share) for gap in staged.gaps for share in shares(gap, streams, work, shortest=2 * SMALL)]
+            tasks = [(work, share) for gap in staged.gaps for share in divide(gap, streams, work, shortest=2 * SMALL)]
             pieces, late = self._copy(job, tasks, {**staged.found, **blocks.found}, has_time)
             if pieces and (late or not has_time()) and self._send:
                 self._send([work])
@@ -207,7 +213,7 @@ class Parts:
             blocks = job.blocks()
         return None if blocks.gaps else blocks.chain
 
-    def _put_whole(self, job: Job, has_time: Callable[[], bool]) -> list[Piece] | None:
+    def _put_whole(self, job: Job, has_time: Callable[[], bool]) -> list[StagedPart] | None:
         """Finish the whole, or hand its spans over; return the pieces where they are all there."""
         huge = self._send is not None and job.original.size >= self._huge
         staged = job.blocks() if huge else job.all()
@@ -220,7 +226,7 @@ class Parts:
             pieces, late = self._copy(job, _missing(job, staged.gaps), staged.found, has_time)
             chain += pieces
             if late and self._send:
-                self._hand_over(job, cover(chain, whole)[1], staged.marker)
+                self._hand_over(job, coverage(chain, whole)[1], staged.marker)
                 return None
             if late:
                 raise Unavailable(f"no time is left for the rest of {name!r}", code="OutOfTime")
@@ -239,12 +245,12 @@ class Parts:
         with suppress(Moved):  # another has sent them too
             job.destination.put(job.plan.marker, nothing_of(job.original), marked, expect=marker.generation)
 
-    def _united(self, job: Job, chain: Sequence[Piece], has_time: Callable[[], bool]) -> list[Piece]:
+    def _united(self, job: Job, chain: Sequence[StagedPart], has_time: Callable[[], bool]) -> list[StagedPart]:
         """Compose spans that are whole, where there are more pieces than one compose takes."""
         if len(chain) <= FAN:
             return list(chain)
         starts = [piece.start for piece in chain]
-        tasks: list[tuple[Part, Sequence[Piece]]] = []
+        tasks: list[tuple[CopyTask, Sequence[StagedPart]]] = []
         for work in job.plan.spans:
             span = span_of(work)
             inside = chain[bisect_left(starts, span.start) : bisect_left(starts, span.stop)]
@@ -257,10 +263,10 @@ class Parts:
     def _copy(
         self,
         job: Job,
-        tasks: Sequence[tuple[Part, Span]],
+        tasks: Sequence[tuple[CopyTask, Span]],
         staged: Mapping[str, Replica],
         has_time: Callable[[], bool],
-    ) -> tuple[list[Piece], bool]:
+    ) -> tuple[list[StagedPart], bool]:
         """Copy gaps side by side; return what was copied, and whether there was too little time for all of it.
 
         The first part may begin however slow it was of late. The first failure ends the others. It is raised once none
@@ -269,23 +275,23 @@ class Parts:
         failures: list[Exception] = []
         refused: list[int] = []
         begun: list[int] = []
-        pieces: list[Piece] = []
+        pieces: list[StagedPart] = []
 
         def may_begin(size: int) -> bool:
-            if failures or not has_time() or (begun and not self.pace.fits(size)):
+            if failures or not has_time() or (begun and not self.rate.fits(size)):
                 refused.append(size)
                 return False
             begun.append(size)
             return True
 
-        def copy(lane: Sequence[tuple[Part, Span]]) -> None:
+        def copy(lane: Sequence[tuple[CopyTask, Span]]) -> None:
             try:
                 for work, gap in lane:
                     pieces.extend(piece for piece in job.copy(work, gap, staged, may_begin) if piece)
             except Exception as error:  # noqa: BLE001 - raised below
                 failures.append(error)
 
-        lanes = self.pace.streams(len(tasks)) if tasks else 0
+        lanes = self.rate.streams(len(tasks)) if tasks else 0
         for _ in self._threads.map(copy, [tasks[lane::lanes] for lane in range(lanes)]):
             pass
         if failures:
@@ -293,7 +299,7 @@ class Parts:
         return pieces, bool(refused)
 
     @staticmethod
-    def _require_boundaries(job: Job, work: Part) -> None:
+    def _require_boundaries(job: Job, work: CopyTask) -> None:
         """Make sure that S3's parts lie where they were taken to lie, before the bytes are called wrong.
 
         Raises:
@@ -312,11 +318,11 @@ class Parts:
         raise Unavailable(reason, code="SrcPartsUneven")
 
 
-def _missing(job: Job, gaps: Sequence[Span]) -> list[tuple[Part, Span]]:
+def _missing(job: Job, gaps: Sequence[Span]) -> list[tuple[CopyTask, Span]]:
     """Return what is to be copied, span by span; few gaps are cut, so that each stream has one."""
     tasks = [(work, hole) for work in job.plan.spans for hole in _overlap(gaps, span_of(work))]
     streams = STREAMS // len(tasks)
-    return [(work, share) for work, hole in tasks for share in shares(hole, streams, work, shortest=2 * SMALL)]
+    return [(work, share) for work, hole in tasks for share in divide(hole, streams, work, shortest=2 * SMALL)]
 
 
 def _overlap(gaps: Sequence[Span], span: Span) -> list[Span]:
@@ -325,13 +331,13 @@ def _overlap(gaps: Sequence[Span], span: Span) -> list[Span]:
     return [gap for gap in cut if gap.start < gap.stop]
 
 
-def _all_of(span: Span, pieces: Sequence[Piece], name: str) -> list[Piece]:
+def _all_of(span: Span, pieces: Sequence[StagedPart], name: str) -> list[StagedPart]:
     """Return the pieces that cover a span.
 
     Raises:
         Moved: they do not, as another is just putting some.
     """
-    chain, gaps = cover(pieces, span)
+    chain, gaps = coverage(pieces, span)
     if gaps:
         raise Moved(f"{name!r}: another is putting the bytes {gaps[0]}")
     return chain

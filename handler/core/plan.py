@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from handler.core.checksums import Layout, Sum, can_merge, is_of_parts, most_parts
-from handler.core.model import MIB, Original, Part, S3Part, Span, Stamp
+from handler.core.checksums import Layout, PartialChecksum, can_merge, is_of_parts, most_parts
+from handler.core.model import MIB, CopyTask, Original, S3Part, Span, Stamp
 
 STAGING = ".s3-replica-parts/"
 """Where parts lie. What no finished copy swept, an age rule of the bucket's lifecycle does."""
@@ -37,12 +37,12 @@ class Plan:
             part of their names; it may change while the state does not.
     """
 
-    whole: Part
-    spans: tuple[Part, ...]
+    whole: CopyTask
+    spans: tuple[CopyTask, ...]
     stored: Stamp = Stamp()
 
     @classmethod
-    def of(cls, work: Part, original: Original, check: str, span: int, stored: Stamp) -> Plan:
+    def of(cls, work: CopyTask, original: Original, check: str, span: int, stored: Stamp) -> Plan:
         """Return the plan of a message's span, or of all spans where the work is the whole."""
         if work.span is not None:
             return cls(replace(work, span=None, parts=(), offset=0), (work,), stored)
@@ -80,7 +80,7 @@ class Plan:
         """Return between which names the parts of a span lie."""
         return f"{self.prefix}{_PART}{span.start:012x}", f"{self.prefix}{_PART}{span.stop:012x}"
 
-    def part(self, span: Span, of: Part) -> str:
+    def part(self, span: Span, of: CopyTask) -> str:
         """Return the name of the part that has these bytes: whoever puts it again, and whenever, puts the same."""
         return self.block(span) if span == of.span else f"{self.prefix}{_PART}{_run(span)}{self._tail}"
 
@@ -102,13 +102,13 @@ class Plan:
         return f"-{self.stored.storage_class}" if self.stored.storage_class else ""
 
 
-class Piece(NamedTuple):
+class StagedPart(NamedTuple):
     """A part, block or union that is staged."""
 
     start: int
     size: int
     name: str
-    sums: tuple[Sum, ...] = ()
+    sums: tuple[PartialChecksum, ...] = ()
     """Its checksums by S3's algorithm; empty where there is none, or where a union has been verified."""
     crc32c: str | None = None
     """Of its own bytes, as the destination has it; None where the listing does not say."""
@@ -121,14 +121,14 @@ class Piece(NamedTuple):
         return Span(self.start, self.start + self.size)
 
 
-def cover(pieces: Sequence[Piece], span: Span) -> tuple[list[Piece], list[Span]]:
+def coverage(pieces: Sequence[StagedPart], span: Span) -> tuple[list[StagedPart], list[Span]]:
     """Return the pieces that follow each other in a span, and the gaps between them."""
-    longest: dict[int, Piece] = {}
+    longest: dict[int, StagedPart] = {}
     for piece in pieces:
         if piece.start not in longest or piece.size > longest[piece.start].size:
             longest[piece.start] = piece
     starts = sorted(longest)
-    chain: list[Piece] = []
+    chain: list[StagedPart] = []
     gaps: list[Span] = []
     at = span.start
     while at < span.stop:
@@ -143,14 +143,14 @@ def cover(pieces: Sequence[Piece], span: Span) -> tuple[list[Piece], list[Span]]
     return chain, gaps
 
 
-def layout_of(work: Part) -> Layout:
+def layout_of(work: CopyTask) -> Layout:
     """Return where S3's parts lie in a span; the whole object counts as one where the check is of the whole."""
     if is_of_parts(work.check):
         return Layout(work.parts, work.offset)
     return Layout((S3Part(work.size),), 0)
 
 
-def shares(gap: Span, count: int, of: Part, *, shortest: int) -> list[Span]:
+def divide(gap: Span, count: int, of: CopyTask, *, shortest: int) -> list[Span]:
     """Cut a gap into up to so many, at S3's boundaries where these are near or the check asks for it."""
     layout, size = layout_of(of), gap.size
     inner = layout.within(gap)
@@ -169,7 +169,7 @@ def _snapped(cut: int, bounds: Sequence[int], reach: int, otherwise: int) -> int
     return near if abs(near - cut) <= reach else cut
 
 
-def _spans(whole: Part, parts: Sequence[S3Part], size: int) -> Iterator[Part]:
+def _spans(whole: CopyTask, parts: Sequence[S3Part], size: int) -> Iterator[CopyTask]:
     """Yield all spans. One has whole S3 parts, unless the checks of its fragments can be merged."""
     if not is_of_parts(whole.check):
         for start in range(0, whole.size, size):
@@ -189,7 +189,7 @@ def _spans(whole: Part, parts: Sequence[S3Part], size: int) -> Iterator[Part]:
             taken, start, offset = [], stop, stop
 
 
-def state_prefix(whole: Part) -> str:
+def state_prefix(whole: CopyTask) -> str:
     """Return what the names of all that is staged for a state begin with."""
     return f"{staging_of(whole.name)}{_digest(repr(whole.state))}/"
 
@@ -204,7 +204,7 @@ def span_size(size: int, span: int) -> int:
     return span * max(1, -(-size // (span * _SPANS)))
 
 
-def span_of(work: Part) -> Span:
+def span_of(work: CopyTask) -> Span:
     """Return the span that a piece of work is of."""
     if work.span is None:
         raise AssertionError("the whole of a copy is no span of it")

@@ -22,7 +22,7 @@ _REMEMBERED = 8
 """Measurements that are remembered: two of each stream, and time enough to forget one that was an accident."""
 
 
-class Pace:
+class RateEstimate:
     """How fast one stream was of late, at its slowest, and so how much there is time for.
 
     Args:
@@ -61,9 +61,9 @@ class Pace:
         """Return the bytes that one stream can move in all the time that is left."""
         return int(max(0.0, self._left()) * self._rate(_AGAIN if redelivered else _FAIR) / _MARGIN)
 
-    def allows(self, size: int, *, again: bool) -> bool:
+    def allows(self, size: int, *, redelivered: bool) -> bool:
         """Whether so many bytes can go in one stream; after a delivery that failed, less is taken for granted."""
-        return size <= self._possible(_SLOW if again else _FAIR)
+        return size <= self._possible(_SLOW if redelivered else _FAIR)
 
     def _possible(self, otherwise: int) -> int:
         """Bytes that one stream moves in half of the time that is left."""

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from handler.core import mapping
 from handler.core.errors import Moved, Refused, Unavailable
-from handler.core.model import SMALL, Generation, Original, Part, Replica, Rule, Stamp
+from handler.core.model import SMALL, CopyTask, Generation, Original, Replica, Rule, Stamp
 from handler.core.parts import Parts
 from handler.core.plan import STAGING, staging_of, state_prefix
 from handler.core.ports import Composer, Destination, Reader, Source
@@ -147,9 +147,9 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
     key: str,
     *,
     guess_absent: bool = False,
-    again: bool = False,
-    part: Part | None = None,
-    go_on: Callable[[], bool] = lambda: True,
+    redelivered: bool = False,
+    task: CopyTask | None = None,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Make the replica of `key` equal to its original, and return only after a last look has shown it to be.
 
@@ -162,21 +162,21 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
         key: the source's key.
         guess_absent: begin as if the destination had been seen empty (design: the fast path). A wrong guess costs a
             refused write, never a wrong one.
-        again: the event was delivered before, and may have left staged parts behind.
-        part: one part of a large copy, which is all that is to be done; nothing once the object is in another state.
-        go_on: asked before each turn; False when there is no time left for another.
+        redelivered: the event was delivered before, and may have left staged parts behind.
+        task: one part of a large copy, which is all that is to be done; nothing once the object is in another state.
+        has_time: asked before each turn; False when there is no time left for another.
 
     Raises:
         Refused, Unavailable, Corrupt: as the adapters do. Nothing is half done: the key can be tried again.
         Unavailable: with the code `IN_PARTS` where others are copying it, or time ran out.
     """
-    loop = _Loop(route, key, part, go_on, again=again)
+    loop = _Loop(route, key, task, has_time, redelivered=redelivered)
     if loop.name.startswith(STAGING):
         raise Refused(f"{loop.name!r}: names that begin with {STAGING!r} are for parts", code="DstKeyInvalid")
-    if guess_absent and not route.dry_run and go_on():
+    if guess_absent and not route.dry_run and has_time():
         loop.try_at_once(Replica())
     for _ in range(TURNS):
-        if not go_on():
+        if not has_time():
             raise Unavailable(f"no time is left to make {key!r} equal", code="OutOfTime")
         if loop.turn():
             return loop.outcome()
@@ -186,11 +186,13 @@ def reconcile(  # noqa: PLR0913 - all but two by keyword: what a delivery tells
 class _Loop:
     """One key's turns: what is known of the destination, and what was done so far."""
 
-    def __init__(self, route: Route, key: str, part: Part | None, go_on: Callable[[], bool], *, again: bool) -> None:
+    def __init__(
+        self, route: Route, key: str, task: CopyTask | None, has_time: Callable[[], bool], *, redelivered: bool
+    ) -> None:
         self.route = route
         self.key = key
-        self.part = part
-        self.go_on = go_on
+        self.task = task
+        self.has_time = has_time
         self.name = route.rules[0].destination_key(key)
         self.replica: Replica | None = None
         self.original: Original | None = None
@@ -198,8 +200,8 @@ class _Loop:
         self.actions: list[Action] = []
         self.bytes = 0
         self.check = ""
-        self.in_parts = part is not None
-        self.again = again
+        self.in_parts = task is not None
+        self.redelivered = redelivered
         self.lost = False
         self.patched: Replica | None = None
         """What this loop's own patch left; a store may normalise what it is given."""
@@ -224,7 +226,7 @@ class _Loop:
         """Look once and act on it; True where nothing is left to do, or nothing that is this loop's."""
         if self.replica is None:
             self.replica = self.route.destination.head(self.name)
-            if self.lost and self.part is None:  # a hot key: the next state that is looked at may be gone as well
+            if self.lost and self.task is None:  # a hot key: the next state that is looked at may be gone as well
                 self.lost = False
                 if not self.try_at_once(self.replica):
                     return False
@@ -269,7 +271,7 @@ class _Loop:
             if self.staged:
                 self.replica = None
                 return False
-        sweep(self.route.destination, self._unneeded(self.staged), self.go_on)
+        sweep(self.route.destination, self._unneeded(self.staged), self.has_time)
         return True
 
     def _is_handed_over(self) -> bool:
@@ -280,12 +282,12 @@ class _Loop:
         """
         if Action.HAND_OVER not in self.actions:
             return False
-        if self.part is None:
+        if self.task is None:
             raise Unavailable(f"{self.key!r} is being copied in parts", code=IN_PARTS)
         return True
 
     def _decide(self, original: Original | None, replica: Replica) -> Decision:
-        if self.part is not None and (original is None or not self.part.is_of(original)):
+        if self.task is not None and (original is None or not self.task.is_of(original)):
             return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
         rules, is_shared = self.route.rules, self.route.is_name_shared
         return decide(self.key, original, replica, rules, is_name_shared=is_shared)
@@ -295,11 +297,11 @@ class _Loop:
         destination, parts = self.route.destination, self.route.parts
         if not parts or not isinstance(destination, Composer):
             return {}
-        earlier = self.again and (self.original is None or parts.may_have_taken(self.original))
+        earlier = self.redelivered and (self.original is None or parts.may_have_taken(self.original))
         if not (self.in_parts or earlier):
             return {}
-        if self.part is not None and not (self.original and self.part.is_of(self.original)):
-            return leftovers(destination, self.part)
+        if self.task is not None and not (self.original and self.task.is_of(self.original)):
+            return leftovers(destination, self.task)
         return destination.list(staging_of(self.name))
 
     def _unneeded(self, staged: Mapping[str, Replica]) -> Mapping[str, Replica]:
@@ -307,9 +309,9 @@ class _Loop:
 
         Only a part's worker whose own state is over may see parts of a newer one.
         """
-        if self.part is None or (self.original and self.part.is_of(self.original)):
+        if self.task is None or (self.original and self.task.is_of(self.original)):
             return staged
-        prefix = state_prefix(self.part)
+        prefix = state_prefix(self.task)
         return {name: replica for name, replica in staged.items() if name.startswith(prefix)}
 
     def _act(self, decision: Decision, original: Original | None, replica: Replica) -> Replica:
@@ -330,9 +332,9 @@ class _Loop:
 
     def _copy(self, original: Original, decision: Decision, expect: Generation) -> Replica:
         destination, parts = self.route.destination, self.route.parts
-        if parts and parts.take(original, again=self.again) and isinstance(destination, Composer):
+        if parts and parts.take(original, redelivered=self.redelivered) and isinstance(destination, Composer):
             return self._copy_in_parts(parts, destination, original, decision, expect)
-        measured = parts.pace.measured(original.size) if parts and original.size > SMALL else nullcontext()
+        measured = parts.rate.measured(original.size) if parts and original.size > SMALL else nullcontext()
         with self.route.source.open(self.key, at=original) as body, measured:
             return self._put(body, decision.stamp, expect)
 
@@ -340,13 +342,15 @@ class _Loop:
         self, parts: Parts, destination: Composer, original: Original, decision: Decision, expect: Generation
     ) -> Replica:
         self.in_parts = True
-        work = self.part or Part.of(original, decision.rule, self.name)
-        job = parts.job(self.route.source, destination, original, work, decision.stamp.of_bytes, again=self.again)
+        work = self.task or CopyTask.of(original, decision.rule, self.name)
+        job = parts.job(
+            self.route.source, destination, original, work, decision.stamp.of_bytes, redelivered=self.redelivered
+        )
 
         def stamp(check: str) -> Stamp:
             return mapping.recorded(mapping.with_check(decision.stamp, check))
 
-        copied = parts.put(job, work, stamp, expect=expect, has_time=self.go_on)
+        copied = parts.put(job, work, stamp, expect=expect, has_time=self.has_time)
         if copied is None:
             self.actions.append(Action.HAND_OVER)
             return Replica()

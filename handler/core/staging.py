@@ -23,13 +23,13 @@ from handler.core.checksums import (
     decoded,
     encoded,
     is_of_parts,
-    sum_of,
+    partial_checksum,
 )
 from handler.core.errors import Moved, Unavailable
-from handler.core.model import Original, Part, Replica, Span, Stamp
-from handler.core.plan import Piece, Plan, cover, layout_of, span_of
+from handler.core.model import CopyTask, Original, Replica, Span, Stamp
+from handler.core.plan import Plan, StagedPart, coverage, layout_of, span_of
 from handler.core.ports import Composer, Destination, Source
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.readers import HashedReader
 
 SUMS, CRC32C, VERIFIED = (f"s3-replica-part-{name}" for name in ("sums", "crc32c", "verified"))
@@ -40,7 +40,7 @@ BARE = "CRC32C of spans"
 class Staged(NamedTuple):
     """What a listing shows: pieces, the gaps between them, and the marker of a hand-over."""
 
-    chain: list[Piece]
+    chain: list[StagedPart]
     gaps: list[Span]
     found: Mapping[str, Replica]
     marker: Replica
@@ -54,7 +54,7 @@ class Job:
     destination: Composer
     original: Original
     plan: Plan
-    pace: Pace
+    rate: RateEstimate
     reach: int
     """Bytes of an S3 part up to which one read is expected to get all of it."""
 
@@ -72,7 +72,7 @@ class Job:
         found = self.destination.list(self.plan.prefix, start=self.plan.blocks)
         return self._listed(found, Span(0, self.original.size))
 
-    def of_span(self, work: Part) -> Staged:
+    def of_span(self, work: CopyTask) -> Staged:
         """List the parts of one span."""
         span = span_of(work)
         start, stop = self.plan.parts_of(span)
@@ -80,15 +80,15 @@ class Job:
 
     def _listed(self, found: Mapping[str, Replica], span: Span) -> Staged:
         pieces = [piece for name, replica in found.items() if (piece := self._piece(name, replica))]
-        chain, gaps = cover([piece for piece in pieces if not self._is_spare(piece)], span)
+        chain, gaps = coverage([piece for piece in pieces if not self._is_spare(piece)], span)
         return Staged(chain, gaps, found, found.get(self.plan.marker, Replica()))
 
-    def _piece(self, name: str, replica: Replica) -> Piece | None:
+    def _piece(self, name: str, replica: Replica) -> StagedPart | None:
         """Return the piece that an object is; None where it is none, or its checksum was not written down."""
         start, metadata = self.plan.start_of(name), replica.stamp.metadata
         if start is None or not replica.size:
             return None
-        piece = Piece(
+        piece = StagedPart(
             start=start,
             size=replica.size,
             name=name,
@@ -99,7 +99,7 @@ class Job:
             return piece
         return piece._replace(sums=tuple(decoded(metadata[SUMS]))) if SUMS in metadata else None
 
-    def _is_spare(self, piece: Piece) -> bool:
+    def _is_spare(self, piece: StagedPart) -> bool:
         """Return True for a fragment of an S3 part that is to be read whole, as nothing else can verify it."""
         fragments = [each for each in piece.sums if not each.value]
         return bool(fragments) and all(each.size > 0 for each in fragments) and self._lies_in_reach(piece.span)
@@ -111,8 +111,8 @@ class Job:
         return False
 
     def copy(
-        self, work: Part, gap: Span, staged: Mapping[str, Replica], may_begin: Callable[[int], bool]
-    ) -> Iterator[Piece | None]:
+        self, work: CopyTask, gap: Span, staged: Mapping[str, Replica], may_begin: Callable[[int], bool]
+    ) -> Iterator[StagedPart | None]:
         """Copy what is missing of a span, in parts for as long as they may begin.
 
         A part lies within one S3 part, so that its checksum is of that one. It is the whole S3 part where checksums
@@ -136,14 +136,16 @@ class Job:
         while start < gap.stop:
             lies, _ = layout.at(start)
             most = min(gap.stop, lies.stop) - start
-            size = most if atomic and most == lies.size <= self.reach else self.pace.length(most)
+            size = most if atomic and most == lies.size <= self.reach else self.rate.length(most)
             if not may_begin(size):
                 return
             span = Span(start, start + size)
             yield self._copy_part(work, span, layout, staged)
             start = span.stop
 
-    def _copy_part(self, work: Part, span: Span, layout: Layout, staged: Mapping[str, Replica]) -> Piece | None:
+    def _copy_part(
+        self, work: CopyTask, span: Span, layout: Layout, staged: Mapping[str, Replica]
+    ) -> StagedPart | None:
         """Copy one part, unless another was first."""
         name, (lies, s3_part) = self.plan.part(span, work), layout.at(span.start)
         algorithm = algorithm_of(self.check)
@@ -156,7 +158,7 @@ class Job:
         with self.source.open(self.original.key, at=self.original, span=span) as body:
             reader = HashedReader(body, "" if value == OWN else algorithm, known)
             try:
-                with self.pace.measured(span.size):
+                with self.rate.measured(span.size):
                     part = self.destination.put(name, reader, stamp, expect=before.generation)
                 if self.check and value is None:
                     told = self._stamp(reader.checksum, span, layout)
@@ -169,7 +171,7 @@ class Job:
         return self._piece(name, part)
 
     def _stamp(self, value: str | None, span: Span, layout: Layout) -> Stamp:
-        metadata = {} if value is None else {SUMS: encoded([sum_of(layout, span, value)])}
+        metadata = {} if value is None else {SUMS: encoded([partial_checksum(layout, span, value)])}
         return replace(self.plan.stored, metadata=metadata)
 
 
@@ -186,7 +188,7 @@ def sweep(destination: Destination, staged: Mapping[str, Replica], has_time: Cal
             destination.delete(name, expect=replica.generation)
 
 
-def leftovers(destination: Composer, work: Part) -> Mapping[str, Replica]:
+def leftovers(destination: Composer, work: CopyTask) -> Mapping[str, Replica]:
     """List what a message's worker may find staged once its state is over: the parts of its span, and whole spans."""
     plan = Plan(replace(work, span=None), (work,))
     start, stop = plan.parts_of(span_of(work))

@@ -185,7 +185,7 @@ def look(key: str, context: Context) -> dict[str, Any]:
     bucket = config.load().wiring["Bucket"]
     change = Change(bucket=bucket, key=key, event="canary")
     work = [Work(bucket=bucket, key=key, changes=(change,))]
-    (result,) = wiring.replicator.replicate(work, go_on=wiring.deadline.is_ahead)
+    (result,) = wiring.replicator.replicate(work, has_time=wiring.deadline.is_ahead)
     return {"found": [each.why for each in result.outcomes], "errors": [str(error) for error in result.errors]}
 
 

@@ -27,7 +27,7 @@ from local_emulator import moto_fixes
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import failed_ids, sqs_event
 from tests.benchmarks.fanout_kills import Plan, run
-from tests.fakes import EvenPace, crc32c
+from tests.fakes import EvenRate, crc32c
 from tests.functional.fidelity import of_parts
 from tests.functional.front import Truth
 from tests.functional.rig import BODY, Clock, Rig, record, rig_on
@@ -190,7 +190,7 @@ def test_orchestrations_of_one_object_at_once_end_equal(
                 huge=SPAN,
                 span=SPAN,
                 send=service.wiring.part_sender(),
-                pace=EvenPace(chance.choice(PIECES)),
+                rate=EvenRate(chance.choice(PIECES)),
             )
             services.append(service)
         for _ in range(chance.choice([2, 3])):

@@ -125,14 +125,14 @@ LOOP = (
     ),
     Mutant(
         "acknowledges an event as soon as its parts are handed over",
-        "        if self.part is None:\n            raise Unavailable(",
-        "        if self.part is None:\n            return True\n            raise Unavailable(",
+        "        if self.task is None:\n            raise Unavailable(",
+        "        if self.task is None:\n            return True\n            raise Unavailable(",
         invariant=Invariant.PART_LEFT,
         of_parts=True,
     ),
     Mutant(
         "leaves staged parts behind",
-        "sweep(self.route.destination, self._unneeded(self.staged), self.go_on)",
+        "sweep(self.route.destination, self._unneeded(self.staged), self.has_time)",
         "pass",
         invariant=Invariant.PART_LEFT,
         of_parts=True,

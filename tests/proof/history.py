@@ -123,7 +123,7 @@ class History:
         """Return a worker that begins on the event of a change, delivered for the first time or again."""
         what = self.changes[event - 1].rpartition(": ")[2]
         created = first and what.startswith("put") and not self.span
-        return self.place(Knowledge(self.states[event].key, created, rules, again=not first))
+        return self.place(Knowledge(self.states[event].key, created, rules, redelivered=not first))
 
     def place(self, knowledge: Knowledge) -> int:
         """Return the index of a knowledge, asking the code what it does next where it is new."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from handler.core.errors import Moved, NotFound, Unavailable
-from handler.core.model import LONG_REWRITE, Generation, Original, Part, Replica, Span, Stamp
+from handler.core.model import LONG_REWRITE, CopyTask, Generation, Original, Replica, Span, Stamp
 from handler.core.parts import Parts
 from handler.core.ports import Reader
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.readers import CheckedReader, pieces
-from tests.fakes import EvenPace, crc32c
+from tests.fakes import EvenRate, crc32c
 from tests.proof.world import ACKNOWLEDGED, BUCKET, FAILED, Call, Knowledge, Seen, State
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(history: History, knowledge: Knowledge) -> Call:
         source=lambda _, with_tags: _Source(script, with_tags=with_tags),
         destination=lambda location: _Destination(script, location),
         concurrency=1,
-        parts=_parts(history, script, hurried=history.hurried and knowledge.again),
+        parts=_parts(history, script, hurried=history.hurried and knowledge.redelivered),
     )
     longest = 0 if history.rewrites else LONG_REWRITE
     with closing(replicator), patch.object(history.code.mapping, "LONG_REWRITE", longest):
@@ -57,13 +57,13 @@ def _parts(history: History, script: _Script, *, hurried: bool) -> Parts | None:
     if not history.span:
         return None
 
-    def send(parts: Sequence[Part]) -> None:
+    def send(parts: Sequence[CopyTask]) -> None:
         script.answer(Call("send", sent=tuple(parts)))
 
     huge = 1 if history.queue else 1 << 40
-    pace = EvenPace(1) if hurried else Pace()
+    rate = EvenRate(1) if hurried else RateEstimate()
     queue = send if history.queue else None
-    return history.code.parts(_Inline(), large=1, huge=huge, span=history.span, send=queue, pace=pace)
+    return history.code.parts(_Inline(), large=1, huge=huge, span=history.span, send=queue, rate=rate)
 
 
 class _Script:

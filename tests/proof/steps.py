@@ -154,12 +154,12 @@ class Steps:
     def _waits(self, worker: int) -> bool:
         """Whether it is an event that was handed over as parts: hidden for so long that their workers come first."""
         known = self.history.known[worker]
-        return self.history.queue and known.again and known.part is None and not known.seen
+        return self.history.queue and known.redelivered and known.task is None and not known.seen
 
     def _again(self, worker: int) -> int:
         """The same delivery, made again."""
         before = self.history.known[worker]
-        return self.history.place(Knowledge(before.key, rules=before.rules, again=True, part=before.part))
+        return self.history.place(Knowledge(before.key, rules=before.rules, redelivered=True, task=before.task))
 
     def _with(self, world: World, *workers: int) -> World:
         """The world with more workers; one that is done is gone, one that failed begins again."""
@@ -191,7 +191,7 @@ class Steps:
             case "open":
                 return world, self._opened(world, call, known.key)
             case "send":
-                sent = [Knowledge(known.key, rules=known.rules, part=part) for part in call.sent]
+                sent = [Knowledge(known.key, rules=known.rules, task=task) for task in call.sent]
                 return self._with(world, *map(self.history.place, sent)), Seen()
         if call.expect is None:
             raise BrokenError(Invariant.UNCONDITIONAL, self.history.name, (_words(call),))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from handler.core import mapping
 from handler.core.batch import Replicator, Work
-from handler.core.model import Change, Generation, Original, Part, Rule
+from handler.core.model import Change, CopyTask, Generation, Original, Rule
 from handler.core.parts import Parts
 
 BUCKET, KEY = "bucket", "key"
@@ -72,7 +72,7 @@ class Call(NamedTuple):
     expect: Generation | None = None
     at: int | None = None
     parts: tuple[str, ...] = ()
-    sent: tuple[Part, ...] = ()
+    sent: tuple[CopyTask, ...] = ()
     bounds: tuple[str, str] = ("", "")
     """Of the names that are listed."""
 
@@ -94,8 +94,8 @@ class Knowledge(NamedTuple):
     """Whether it was told of a new object, small enough to guess its copy absent."""
     rules: int = 0
     """Which of the history's rule sets it goes by."""
-    again: bool = False
-    part: Part | None = None
+    redelivered: bool = False
+    task: CopyTask | None = None
     seen: tuple[Seen, ...] = ()
 
     @property
@@ -106,8 +106,8 @@ class Knowledge(NamedTuple):
     def work(self) -> Work:
         """Return what the replicator is told."""
         event, size = ("ObjectCreated:Put", 1) if self.created else ("Verify", None)
-        change = Change(bucket=BUCKET, key=self.key, event=event, size=size, part=self.part)
-        return Work(bucket=BUCKET, key=self.key, changes=(change,), redelivered=self.again)
+        change = Change(bucket=BUCKET, key=self.key, event=event, size=size, task=self.task)
+        return Work(bucket=BUCKET, key=self.key, changes=(change,), redelivered=self.redelivered)
 
 
 ACKNOWLEDGED, FAILED = Call("acknowledged"), Call("failed")

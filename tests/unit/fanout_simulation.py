@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 import anycrc
 
 from handler.core.errors import Moved, NotFound, ReplicationError
-from handler.core.model import Generation, Original, Part, Replica, Rule, Span, Stamp
+from handler.core.model import CopyTask, Generation, Original, Replica, Rule, Span, Stamp
 from handler.core.parts import Parts
 from handler.core.ports import Reader
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.reconcile import Route, reconcile
 from handler.wiring import MARGIN
 
@@ -233,7 +233,7 @@ class Message:
 
     visible: float
     number: int
-    part: Part | None = field(compare=False)
+    task: CopyTask | None = field(compare=False)
     receives: int = field(default=0, compare=False)
 
 
@@ -273,7 +273,7 @@ def simulate(size: int, rate: float, *, workers: int = 20, most: int = 40_000, w
     clocks = [Clock() for _ in range(workers)]
     free = [(0.0, worker) for worker in range(workers)]
     fleet: dict[int, Parts] = {}
-    sent: list[Part] = []
+    sent: list[CopyTask] = []
     invocations = failures = killed = messages = 0
     now = 0.0
     while queue and invocations < most:
@@ -283,16 +283,16 @@ def simulate(size: int, rate: float, *, workers: int = 20, most: int = 40_000, w
         began = clock.now = max(now, message.visible)
         clock.deadline, store.clock = began + TIMEOUT, clock
         if worker not in fleet or not warm:
-            fleet[worker] = Parts(Lanes(clock), send=sent.extend, pace=Pace(clock.left, clock))
+            fleet[worker] = Parts(Lanes(clock), send=sent.extend, rate=RateEstimate(clock.left, clock))
         route = Route(source=VirtualSource(store), destination=store, rules=(RULE,), parts=fleet[worker])
         message.receives += 1
         invocations += 1
         try:
-            reconcile(route, "k", again=message.receives > 1, part=message.part, go_on=clock.has_time)
+            reconcile(route, "k", redelivered=message.receives > 1, task=message.task, has_time=clock.has_time)
             done = True
         except ReplicationError:
             done = False
-            failures += message.part is not None
+            failures += message.task is not None
         except KilledError:
             done = False
             killed += 1
@@ -300,7 +300,7 @@ def simulate(size: int, rate: float, *, workers: int = 20, most: int = 40_000, w
             heapq.heappush(queue, Message(clock.now, next(numbers), part))
         messages += len(sent)
         sent.clear()
-        if not done and (message.receives < RECEIVES or message.part is None):
+        if not done and (message.receives < RECEIVES or message.task is None):
             message.visible = began + VISIBILITY
             heapq.heappush(queue, message)
         heapq.heappush(free, (clock.now, worker))

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import pytest
 
 from handler.core.errors import Unavailable
-from handler.core.model import MIB, Part, Rule
+from handler.core.model import MIB, CopyTask, Rule
 from handler.core.parts import Parts
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.reconcile import Outcome, Route, reconcile
 from handler.core.throttle import ThrottledSource, TokenBucket
 from handler.wiring import MARGIN
@@ -103,7 +103,7 @@ class Desk:
         self.data = bytes(MIB - 1) + b"!"
         self.data *= SIZE // MIB
         self.source.put("k", self.data, checksums={"CRC32C": crc32c(self.data)})
-        self.ahead: list[Part | None] = [None]
+        self.ahead: list[CopyTask | None] = [None]
         self.invocations = 0
         self._cold, self._queue = cold, queue
         self._end = 0.0
@@ -113,14 +113,16 @@ class Desk:
     def _start(self) -> None:
         left = self._left
         self._source = ThrottledSource(self.source, Meter(RATE, left=left, clock=self.clock, sleep=self.clock.sleep))
-        self._parts = Parts(self._threads, send=self.ahead.extend if self._queue else None, pace=Pace(left, self.clock))
+        self._parts = Parts(
+            self._threads, send=self.ahead.extend if self._queue else None, rate=RateEstimate(left, self.clock)
+        )
 
     def _left(self) -> float:
         return self._end - MARGIN - self.clock()
 
     def invoke(self) -> Outcome | None:
         """Take the next message; one that fails comes again, after the others."""
-        part = self.ahead.pop(0)
+        task = self.ahead.pop(0)
         self.invocations += 1
         if self._cold:
             self._start()
@@ -128,9 +130,9 @@ class Desk:
         self._end = began + DEADLINE
         route = Route(source=self._source, destination=self.destination, rules=(RULE,), parts=self._parts)
         try:
-            return reconcile(route, "k", part=part, again=self.invocations > 1, go_on=lambda: self._left() > 0)
+            return reconcile(route, "k", task=task, redelivered=self.invocations > 1, has_time=lambda: self._left() > 0)
         except Unavailable:
-            self.ahead.append(part)
+            self.ahead.append(task)
             return None
         finally:
             assert self.clock() < began + DEADLINE, "an invocation was killed in the middle of its work"

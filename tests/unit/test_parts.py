@@ -16,14 +16,14 @@ import pytest
 
 from handler.core.composing import FAN, Joining
 from handler.core.errors import Corrupt, Moved, Unavailable
-from handler.core.model import ABSENT, GIB, MIB, TIB, Original, Part, Replica, Rule, S3Part, Span, Stamp
+from handler.core.model import ABSENT, GIB, MIB, TIB, CopyTask, Original, Replica, Rule, S3Part, Span, Stamp
 from handler.core.parts import HUGE, LARGE, Parts
 from handler.core.plan import SPAN, STAGING, Plan
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
 from handler.core.staging import Job
 from handler.events import Trigger, parse, part_message
-from tests.fakes import EvenPace, Faults, MemoryDestination, MemorySource, crc32c, original_of
+from tests.fakes import EvenRate, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
 DATA = bytes(range(256)) * 5 + b"tail"
@@ -49,8 +49,8 @@ class Bench:
     ) -> None:
         self.source = MemorySource()
         self.destination = MemoryDestination()
-        self.sent: list[Part] = []
-        self.pace: Pace = EvenPace(length)
+        self.sent: list[CopyTask] = []
+        self.rate: RateEstimate = EvenRate(length)
         self.rule = RULE
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self._threads, self._span, self._faults = threads, span, faults or Faults()
@@ -59,7 +59,7 @@ class Bench:
         self.source.put("k", data, checksums={algorithm: CHECKSUMS[algorithm](data)})
 
     def run(
-        self, part: Part | None = None, *, queue: bool = False, spans: int = 1 << 30, again: bool = False
+        self, task: CopyTask | None = None, *, queue: bool = False, spans: int = 1 << 30, redelivered: bool = False
     ) -> Outcome:
         """Reconcile with time for so many spans and turns."""
         left = iter(range(spans))
@@ -69,7 +69,7 @@ class Bench:
             huge=1000 if queue else TIB,
             span=self._span,
             send=self.sent.extend if queue else None,
-            pace=self.pace,
+            rate=self.rate,
             now=lambda: self.now,
         )
         route = Route(
@@ -78,13 +78,13 @@ class Bench:
             rules=(self.rule,),
             parts=parts,
         )
-        return reconcile(route, "k", part=part, again=again, go_on=lambda: next(left, None) is not None)
+        return reconcile(route, "k", task=task, redelivered=redelivered, has_time=lambda: next(left, None) is not None)
 
     def run_all(self) -> Iterator[Outcome]:
         """Deliver all messages, then the event."""
         while self.sent:
             self.run(self.sent.pop(), queue=True)
-        yield self.run(queue=True, again=True)
+        yield self.run(queue=True, redelivered=True)
 
     def only_the_copy(self, data: bytes = DATA) -> bool:
         return self.destination.keys() == {"k"} and self.destination.data("k") == data
@@ -146,7 +146,7 @@ def test_a_composition_that_is_not_its_parts_is_taken_back(threads: Executor, mo
         bench.run()
     assert not bench.destination.head("k").exists
     monkeypatch.undo()
-    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.run(redelivered=True).actions == (Action.PUT,)
     assert bench.only_the_copy()
 
 
@@ -154,10 +154,10 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
     """One instance lists between another's put of a part and its checksum, and cuts shorter; a third one composes."""
     source, destination = MemorySource(), MemoryDestination()
     original = source.put("k", DATA, checksums={"CRC64NVME": crc64nvme(DATA)})
-    work, whole = Part.of(original, RULE, "k"), Span(0, len(DATA))
+    work, whole = CopyTask.of(original, RULE, "k"), Span(0, len(DATA))
 
     def job(length: int) -> Job:
-        parts = Parts(threads, large=100, huge=100, span=2 * len(DATA), pace=EvenPace(length))
+        parts = Parts(threads, large=100, huge=100, span=2 * len(DATA), rate=EvenRate(length))
         return parts.job(source, destination, original, work, Stamp())
 
     first, second, third = job(100), job(50), job(100)
@@ -190,7 +190,7 @@ def test_what_time_ran_out_for_is_gone_on_with_by_the_next_delivery(threads: Exe
     staged = len(bench.destination.keys())
     assert 0 < staged < 13
     gets = bench.source.requests["GET"]
-    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.run(redelivered=True).actions == (Action.PUT,)
     assert bench.source.requests["GET"] - gets == 13 - staged, "a part that was there was read again"
     assert bench.only_the_copy()
 
@@ -232,7 +232,7 @@ def test_few_spans_have_more_streams_than_one_each(threads: Executor, spans: int
 def test_a_message_is_done_with_once_its_rest_is_on_the_queue_anew(threads: Executor) -> None:
     """Else each delivery that is too short makes two messages of one."""
     bench = Bench(threads, span=300)
-    bench.pace = EvenPace(10)
+    bench.rate = EvenRate(10)
     bench.put()
     with pytest.raises(Unavailable):
         bench.run(queue=True)
@@ -264,7 +264,7 @@ def test_an_event_that_comes_again_sends_its_spans_again_only_after_a_day(thread
         bench.sent.clear()
         bench.now += timedelta(hours=later)
         with pytest.raises(Unavailable) as caught:
-            bench.run(queue=True, again=True)
+            bench.run(queue=True, redelivered=True)
         assert caught.value.code == IN_PARTS
         assert len(bench.sent) == sent
     for part in bench.run_all():
@@ -293,7 +293,7 @@ def test_parts_are_of_one_storage_class_though_the_originals_changes(threads: Ex
     with pytest.raises(Unavailable):
         bench.run(spans=6)
     bench.source.transition("k", "STANDARD_IA")
-    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.run(redelivered=True).actions == (Action.PUT,)
     assert bench.only_the_copy()
     assert bench.destination.head("k").stamp.storage_class == "NEARLINE"
 
@@ -303,13 +303,13 @@ def test_a_part_without_its_checksum_is_in_no_unions_way(threads: Executor, monk
     monkeypatch.setattr("handler.core.reconcile.SMALL", 50)
     faults = Faults()
     bench = Bench(threads, faults, span=1 << 20)
-    bench.pace = EvenPace(64)
+    bench.rate = EvenRate(64)
     bench.put()
     faults.at("destination.patch", 1, raises=Unavailable("503"))
     with pytest.raises(Unavailable):
         bench.run(spans=2)
-    bench.pace = EvenPace(2)
-    assert bench.run(again=True).actions == (Action.PUT,)
+    bench.rate = EvenRate(2)
+    assert bench.run(redelivered=True).actions == (Action.PUT,)
     assert bench.only_the_copy()
 
 
@@ -320,17 +320,17 @@ def test_nothing_is_joined_once_time_is_over(threads: Executor) -> None:
     with pytest.raises(Unavailable, match="no time is left to join"):
         bench.run(spans=1 + -(-len(DATA) // 8))
     assert "destination.compose" not in faults.calls
-    assert bench.run(again=True).actions == (Action.PUT,)
+    assert bench.run(redelivered=True).actions == (Action.PUT,)
     assert bench.only_the_copy()
 
 
 def test_a_part_that_another_put_first_tells_nothing_of_the_rate() -> None:
     seconds = iter([0.0, 0.1])
-    pace = Pace(lambda: 600.0, lambda: next(seconds), shortest=1)
-    before = pace.length(1 << 40)
-    with pytest.raises(Moved), pace.measured(1 << 30):
+    rate = RateEstimate(lambda: 600.0, lambda: next(seconds), shortest=1)
+    before = rate.length(1 << 40)
+    with pytest.raises(Moved), rate.measured(1 << 30):
         raise Moved("taken")
-    assert pace.length(1 << 40) == before
+    assert rate.length(1 << 40) == before
 
 
 def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there(threads: Executor) -> None:
@@ -343,18 +343,18 @@ def test_a_huge_object_is_handed_over_and_its_event_kept_until_the_copy_is_there
     for part in [*reversed(bench.sent), *bench.sent[:3]]:
         bench.run(part, queue=True)
     assert bench.only_the_copy()
-    assert bench.run(queue=True, again=True).actions == ()
+    assert bench.run(queue=True, redelivered=True).actions == ()
 
 
 def test_time_that_runs_out_hands_the_rest_over_where_there_is_a_queue(threads: Executor) -> None:
     bench = Bench(threads)
     bench.put()
-    sent: list[Part] = []
+    sent: list[CopyTask] = []
     parts = Parts(threads, large=1000, huge=TIB, span=100, send=sent.extend)
     route = Route(source=bench.source, destination=bench.destination, rules=(RULE,), parts=parts)
     left = iter(range(4))
     with pytest.raises(Unavailable) as caught:
-        reconcile(route, "k", go_on=lambda: next(left, None) is not None)
+        reconcile(route, "k", has_time=lambda: next(left, None) is not None)
     assert caught.value.code == IN_PARTS
     staged = bench.destination.keys()
     marked = {name for name in staged if name.endswith("/sent")}
@@ -408,7 +408,7 @@ def test_a_lost_answer_in_the_middle_is_made_good_by_the_next_delivery(
     faults.at(call, lost=True)
     with pytest.raises(Unavailable):
         bench.run()
-    bench.run(again=True)
+    bench.run(redelivered=True)
     assert bench.only_the_copy()
 
 
@@ -432,7 +432,7 @@ def test_two_that_copy_the_same_object_at_once_end_equal(threads: Executor, faul
 def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
     for size in (LARGE, HUGE + 1, 32 * GIB, 32 * GIB + 1, 5 * TIB):
         original = original_of(b"", size=size, checksums={"CRC32C": "AAAAAA=="})
-        plan = Plan.of(Part.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, Stamp())
+        plan = Plan.of(CopyTask.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, Stamp())
         assert 1 <= len(plan.spans) <= FAN * FAN
         bounds = [part.span for part in plan.spans if part.span]
         assert len(bounds) == len(plan.spans)
@@ -444,7 +444,7 @@ def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
 
 
 WORK = replace(
-    Part.of(original_of(DATA, version_id="v1"), RULE, "copies/k"),
+    CopyTask.of(original_of(DATA, version_id="v1"), RULE, "copies/k"),
     span=Span(100, 200),
     check="SHA256 of parts",
     plan="p",
@@ -459,7 +459,7 @@ def test_a_part_travels_through_a_queue_unchanged() -> None:
     message = {"eventSource": "aws:sqs", "messageId": "1", "body": part_message(part)}
     batch = parse({"Records": [message]})
     assert batch.trigger is Trigger.QUEUE
-    assert [change.part for change in batch.deliveries[0].changes] == [part]
+    assert [change.task for change in batch.deliveries[0].changes] == [part]
 
 
 NO_PARTS: list[Any] = [(1,), ((1, 2),), ((0, ""),), {}, None]
@@ -509,46 +509,46 @@ class Clock:
 
 def test_a_part_is_as_long_as_there_is_time_for() -> None:
     clock = Clock()
-    pace = Pace(clock.left, clock, shortest=10)
-    with pace.measured(100):
+    rate = RateEstimate(clock.left, clock, shortest=10)
+    with rate.measured(100):
         clock.now = 10.0
-    assert pace.length(1 << 40) == 50, "half of what 10 s are enough for"
-    assert pace.allows(50, again=True)
-    assert not pace.allows(51, again=False)
+    assert rate.length(1 << 40) == 50, "half of what 10 s are enough for"
+    assert rate.allows(50, redelivered=True)
+    assert not rate.allows(51, redelivered=False)
     clock.now = 25.0
-    assert pace.length(1 << 40) == 10
+    assert rate.length(1 << 40) == 10
 
 
 def test_a_short_part_tells_nothing_of_the_rate() -> None:
     """Else the last bytes of one object would have the next one cut as finely as can be."""
     clock = Clock()
-    pace = Pace(clock.left, clock, shortest=10)
-    with pace.measured(100):
+    rate = RateEstimate(clock.left, clock, shortest=10)
+    with rate.measured(100):
         clock.now = 1.0
-    with pace.measured(9):
+    with rate.measured(9):
         clock.now = 2.0
-    assert pace.length(1 << 40) == 900
+    assert rate.length(1 << 40) == 900
 
 
 def test_a_failure_is_remembered_as_no_faster_than_it_was() -> None:
     clock = Clock()
-    pace = Pace(clock.left, clock, shortest=1)
+    rate = RateEstimate(clock.left, clock, shortest=1)
 
     def stall() -> None:
-        with pace.measured(100):
+        with rate.measured(100):
             clock.now = 10.0
             raise Unavailable("stalled", code="DstStalled")
 
     with pytest.raises(Unavailable):
         stall()
-    assert pace.length(1 << 40) == 50
+    assert rate.length(1 << 40) == 50
 
 
 def test_an_object_that_there_is_no_time_to_stream_goes_in_parts(threads: Executor) -> None:
     clock = Clock()
-    parts = Parts(threads, pace=Pace(clock.left, clock))
+    parts = Parts(threads, rate=RateEstimate(clock.left, clock))
     assert not parts.take(original_of(b"", size=30 << 20))
-    assert parts.take(original_of(b"", size=30 << 20), again=True), "a delivery failed: it may not be fast enough"
+    assert parts.take(original_of(b"", size=30 << 20), redelivered=True), "a delivery failed: it may not be fast enough"
     clock.now = 19.0
     assert parts.take(original_of(b"", size=30 << 20))
 
@@ -559,8 +559,8 @@ def test_parts_of_any_length_make_one_whole(threads: Executor, faults: Faults) -
     bench.put()
     with pytest.raises(Unavailable):
         bench.run(spans=3)
-    bench.pace, rival.pace = EvenPace(7), EvenPace(50)
+    bench.rate, rival.rate = EvenRate(7), EvenRate(50)
     rival.source, rival.destination = bench.source, bench.destination
     faults.at("source.open", 9, then=rival.run)
-    assert bench.run(again=True).why == "equal"
+    assert bench.run(redelivered=True).why == "equal"
     assert bench.only_the_copy()

@@ -10,13 +10,13 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import pytest
 
 from handler.core.errors import Corrupt, Unavailable
-from handler.core.model import MIB, Part, Rule, Stamp
+from handler.core.model import MIB, CopyTask, Rule, Stamp
 from handler.core.parts import Parts
-from handler.core.rate import Pace
+from handler.core.rate import RateEstimate
 from handler.core.readers import COMPOSITES
 from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
 from handler.events import parse, part_message
-from tests.fakes import EvenPace, MemoryDestination, MemorySource, checksum, original_of
+from tests.fakes import EvenRate, MemoryDestination, MemorySource, checksum, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
 DATA = bytes(range(256)) * 5 + b"tail"
@@ -44,34 +44,34 @@ class Copying:
 
     def __init__(self, threads: Executor, *, queue: bool, cmek: bool = False) -> None:
         self.source, self.destination = MemorySource(), MemoryDestination(cmek=cmek)
-        self.pace: Pace = EvenPace(90)
+        self.rate: RateEstimate = EvenRate(90)
         self.queue: list[str] = []
         self._threads, self._is_queue = threads, queue
 
-    def run(self, message: str = "", *, again: bool = False) -> Outcome:
-        part = parse(json.loads(message)).deliveries[0].changes[0].part if message else None
+    def run(self, message: str = "", *, redelivered: bool = False) -> Outcome:
+        task = parse(json.loads(message)).deliveries[0].changes[0].task if message else None
         parts = Parts(
             self._threads,
             large=1000,
             huge=1000,
             span=256,
             send=self._send if self._is_queue else None,
-            pace=self.pace,
+            rate=self.rate,
         )
         route = Route(source=self.source, destination=self.destination, rules=(RULE,), parts=parts)
-        return reconcile(route, "k", part=part, again=again)
+        return reconcile(route, "k", task=task, redelivered=redelivered)
 
-    def _send(self, parts: Sequence[Part]) -> None:
+    def _send(self, parts: Sequence[CopyTask]) -> None:
         self.queue += [part_message(part) for part in parts]
 
     def finish(self, *, most: int = 200) -> Iterator[Outcome]:
         """Deliver the event and all messages until all are done; yield each outcome."""
-        event, again = True, False
+        event, redelivered = True, False
         for _ in range(most):
             if self.queue:
                 message = self.queue.pop(0)
                 try:
-                    yield self.run(message, again=again)
+                    yield self.run(message, redelivered=redelivered)
                 except Unavailable:
                     self.queue.append(message)
                 except Corrupt:
@@ -81,12 +81,12 @@ class Copying:
             if not event:
                 return
             try:
-                yield self.run(again=again)
+                yield self.run(redelivered=redelivered)
                 event = False
             except Unavailable as error:
                 if error.code != IN_PARTS:
                     raise
-            again = True
+            redelivered = True
         raise AssertionError("it does not come to an end")
 
     def is_equal(self) -> bool:
@@ -143,7 +143,7 @@ def test_a_wrong_s3_part_costs_no_other(algorithm: str) -> None:
     staged = sum(copying.destination.head(name).size for name in sorted(copying.destination.keys()))
     assert staged >= 200
     copying.source.read = 0
-    copying.run(again=True)
+    copying.run(redelivered=True)
     assert copying.is_equal()
     assert copying.source.read == len(DATA) - staged
 
@@ -161,7 +161,7 @@ def test_parts_that_only_look_alike_end_equal_once_every_boundary_is_known(
     assert copying.is_equal()
 
 
-class Unreachable(EvenPace):
+class Unreachable(EvenRate):
     """Too slow for any whole S3 part."""
 
     def reach(self, *, redelivered: bool) -> int:
@@ -174,7 +174,7 @@ def test_an_s3_part_longer_than_an_invocation_is_verified_by_crcs_alone(
     threads: Executor, algorithm: str, check: str, *, queue: bool
 ) -> None:
     copying = Copying(threads, queue=queue)
-    copying.pace = Unreachable(90)
+    copying.rate = Unreachable(90)
     copying.source.put_parts("k", cut(ALIKE), algorithm)
     done = [outcome for outcome in copying.finish() if Action.PUT in outcome.actions]
     assert [outcome.check for outcome in done] == [check]
@@ -185,16 +185,16 @@ def test_a_fragment_is_in_no_whole_parts_way(threads: Executor) -> None:
     """A slow instance leaves fragments of an S3 part; a faster one reads the part whole, and so verifies it."""
     copying = Copying(threads, queue=False)
     copying.source.put_parts("k", cut(ALIKE), "SHA256")
-    copying.pace = Unreachable(90)
+    copying.rate = Unreachable(90)
     copying.source.delete("k")
     original = copying.source.put_parts("k", cut(ALIKE), "SHA256")
-    parts = Parts(copying._threads, large=1000, span=256, pace=copying.pace)
-    work = Part.of(original, RULE, "k")
+    parts = Parts(copying._threads, large=1000, span=256, rate=copying.rate)
+    work = CopyTask.of(original, RULE, "k")
     job = parts.job(copying.source, copying.destination, original, work, Stamp())
     for span in job.plan.spans[:2]:
         list(job.copy(span, span.span, {}, lambda _: True))  # type: ignore[arg-type] # a plan's spans have one
-    copying.pace = EvenPace(90)
-    assert copying.run(again=True).check == "SHA256 of parts"
+    copying.rate = EvenRate(90)
+    assert copying.run(redelivered=True).check == "SHA256 of parts"
     assert copying.is_equal()
 
 

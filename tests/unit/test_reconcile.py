@@ -28,14 +28,14 @@ class World:
         self.rules = (RULE,)
         self.dry_run = False
 
-    def reconcile(self, *, guess_absent: bool = False, go_on: Callable[[], bool] = lambda: True) -> Outcome:
+    def reconcile(self, *, guess_absent: bool = False, has_time: Callable[[], bool] = lambda: True) -> Outcome:
         route = Route(
             source=self.faults.source(self.source),
             destination=self.faults.destination(self.destination),
             rules=self.rules,
             dry_run=self.dry_run,
         )
-        return reconcile(route, "k", guess_absent=guess_absent, go_on=go_on)
+        return reconcile(route, "k", guess_absent=guess_absent, has_time=has_time)
 
     def equal(self, data: bytes | None) -> bool:
         if data is None:
@@ -421,7 +421,7 @@ def test_no_time_left_is_unavailable_and_nothing_half_done(world: World, turns: 
     world.source.put("k", b"data")
     left = iter([True] * turns)
     with pytest.raises(Unavailable) as caught:
-        world.reconcile(go_on=lambda: next(left, False))
+        world.reconcile(has_time=lambda: next(left, False))
     assert caught.value.code == "OutOfTime"
     assert world.equal(b"data" if turns else None)
     world.reconcile()

@@ -203,7 +203,7 @@ def test_a_bucket_without_a_rule_is_refused(world: World) -> None:
 
 
 def test_no_time_left_is_unavailable_for_each_key(world: World) -> None:
-    results = world.replicator.replicate([work("a"), work("b")], go_on=lambda: False)
+    results = world.replicator.replicate([work("a"), work("b")], has_time=lambda: False)
     assert [error.code for result in results for error in result.errors] == ["OutOfTime", "OutOfTime"]
 
 
@@ -309,7 +309,7 @@ def test_an_event_that_comes_twice_finds_the_copy_and_sends_no_byte(world: World
 def test_what_is_guessed_absent_is_not_begun_without_time(world: World) -> None:
     for number in range(20):
         world.source().put(f"{number}", b"data")
-    results = world.replicator.replicate([work(f"{number}") for number in range(20)], go_on=lambda: False)
+    results = world.replicator.replicate([work(f"{number}") for number in range(20)], has_time=lambda: False)
     assert {error.code for result in results for error in result.errors} == {"OutOfTime"}
     assert world.faults.calls == []
 
