@@ -200,8 +200,8 @@ PLANTED = (
     ),
     Planted(
         "deletes in the events' own invocation",
-        "app.py",
-        "defer_delete=self._brake.defer if self._brake else None",
+        "wiring.py",
+        "defer_delete=self.brake.defer if self.brake else None",
         "defer_delete=None",
         "tests/functional/test_brake.py::test_a_delete_waits_and_is_carried_out_then",
         "AssertionError",
