@@ -1,16 +1,16 @@
-# The desk's commands. `make help` lists them; CI calls the same ones.
+# The commands of development. `make help` lists them; CI calls the same ones.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check format prove outage mass-delete kills fanout-kills huge hot-key demo clean
+.PHONY: help setup test check requirements format prove outage mass-delete kills fanout-kills huge hot-key demo clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.txt handler/requirements.txt
+$(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -27,6 +27,17 @@ check: $(READY) check-template ## lint, format, types and layers; the template's
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Existing pins stay unless pyproject.toml no longer allows them; `make requirements UPGRADE=--upgrade` takes the newest.
+COMPILE_REQUIREMENTS = .venv-uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-emit-index-url --no-emit-find-links --annotation-style line \
+	--custom-compile-command 'make requirements' $(UPGRADE) pyproject.toml
+
+requirements: ## pin what pyproject.toml asks for, with hashes, in requirements.txt and handler/requirements.txt
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(COMPILE_REQUIREMENTS) --output-file handler/requirements.txt
+	$(COMPILE_REQUIREMENTS) --extra emulator --group dev --output-file requirements.txt
 
 format: $(READY) ## put the code into the one format
 	$(BIN)/ruff check --fix .
@@ -66,5 +77,5 @@ include bench.mk
 include witness.mk
 
 clean: ## remove what make and the tools made
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf $(VENV) .venv-bench .venv-uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
