@@ -415,7 +415,7 @@ def test_a_bad_body_can_be_tried_again_on_the_same_generation(rig: Rig) -> None:
 # --- rivals
 
 
-ROUNDS = 1001
+ROUNDS = 401
 """Of each race, of threads and of processes."""
 AGAIN = 10
 """In every so many rounds the loser tries again."""

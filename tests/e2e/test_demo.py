@@ -13,9 +13,8 @@ from local_emulator.demo import Step
 from tests.e2e.test_lifecycle import command
 
 
-@pytest.mark.parametrize("target", ["gcs", "folder"])
-def test_the_demo_ends_well(target: str) -> None:
-    ended = command("demo", "--target", target)
+def test_the_demo_ends_well() -> None:
+    ended = command("demo")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     closing = ended.stdout.splitlines()[-1]
     assert re.fullmatch(r"demo: 10 of 10 replicated and equal, 64\.0 MiB in \d+\.\d s", closing)

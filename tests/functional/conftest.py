@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import requests
 from handler.adapters.gcs.client import connect
 from handler.adapters.gcs.destination import GcsDestination
 from local_emulator.gcs import GcsServer
+from tests.functional.sam import Translator
 from tests.functional.wire import Wire, wire_to
 
 _numbers = itertools.count()
@@ -81,6 +83,13 @@ class Bucket:
         for name in self._tests:
             self.http.delete(f"{self.url}/retry_test/{name}", timeout=30)
         assert all(test["completed"] for test in left), left
+
+
+@pytest.fixture(scope="session")
+def sam(tmp_path_factory: pytest.TempPathFactory) -> Translator:
+    """SAM's translator, whose answers all workers of the run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return Translator(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder)
 
 
 @pytest.fixture(scope="session")

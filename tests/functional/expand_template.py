@@ -1,8 +1,7 @@
 """Expands template.yaml by SAM's own translator and makes its resources in moto; run in aws-sam-cli's environment.
 
-Prints one JSON document: the expanded template, and what the stack came to. With `expand` or `versions` for a third
-argument the second is a list of parameters, and the document is a list of expanded templates, or of the logical ids of
-the functions' versions.
+Its arguments are the template, a JSON list of parameters, and `expand`, `versions` or `deploy`. It prints a JSON list:
+the expanded templates, the logical ids of the functions' versions, or the templates with what their stacks came to.
 """
 
 import json
@@ -149,14 +148,19 @@ def deploy(expanded: dict[str, Any], parameters: dict[str, str]) -> dict[str, An
 
 def main() -> None:
     """Read parameters as JSON from the command line."""
-    parameters = json.loads(sys.argv[2])
-    if sys.argv[3:]:
-        each_expanded = (expand(Path(sys.argv[1]), each) for each in parameters)
-        json.dump([versions(each) if sys.argv[3] == "versions" else each for each in each_expanded], sys.stdout)
-        return
-    expanded = expand(Path(sys.argv[1]), parameters)
-    result = {"expanded": expanded, "unmade": UNMADE, "deployed": deploy(expanded, parameters)}
-    json.dump(result, sys.stdout, default=str)
+    _, path, given, what = sys.argv
+    results: list[dict[str, Any]] = []
+    for parameters in json.loads(given):
+        expanded = expand(Path(path), parameters)
+        match what:
+            case "versions":
+                results.append(versions(expanded))
+            case "deploy":
+                deployed = deploy(expanded, parameters)
+                results.append({"expanded": expanded, "unmade": UNMADE, "deployed": deployed})
+            case _:
+                results.append(expanded)
+    json.dump(results, sys.stdout, default=str)
 
 
 if __name__ == "__main__":

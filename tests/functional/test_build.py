@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.test_deployment import DEPLOYED, SAM_PYTHON, needs_sam
+from tests.functional.sam import SAM_PYTHON, needs_sam
+from tests.functional.test_deployment import DEPLOYED
 from tests.unit.cfn import ROOT, TEMPLATE, parsed
 
 BUILT = Path(".aws-sam/build/template.yaml")

@@ -6,7 +6,6 @@ What is missing here is said: aws-sam-cli's environment and the artifact come fr
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +20,12 @@ from local_emulator.gcs import GcsServer
 from local_emulator.samples import objects_in
 from tests.functional import rie
 from tests.functional.rie import ARTIFACT, ROOT, Rie
+from tests.functional.sam import Translator, needs_sam
 from tests.unit.cfn import REQUIRED
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-SAM_PYTHON = ROOT / ".venv-sam/bin/python"
 DEPLOYED = ROOT / ".aws-sam/build/ReplicatorFunction"
 EVENTS = sorted((ROOT / "events").glob("*.json"))
 SAMPLE = b"Sample data\n"
@@ -38,7 +37,6 @@ MAPPINGS = (
     ("Queue", "PartsFunction", "PartsQueue"),
 )
 
-needs_sam = pytest.mark.skipif(not SAM_PYTHON.exists(), reason="there is no .venv-sam: make check-template")
 needs_artifact = pytest.mark.skipif(rie.missing() is not None, reason=str(rie.missing()))
 
 
@@ -50,18 +48,10 @@ STACKS = [
 
 
 @pytest.fixture(scope="module", params=STACKS, ids=str)
-def stack(request: pytest.FixtureRequest) -> dict[str, Any]:
+def stack(request: pytest.FixtureRequest, sam: Translator) -> dict[str, Any]:
     """The expanded template, and what moto made of it."""
-    parameters = json.dumps(REQUIRED | request.param)
-    ended = subprocess.run(
-        [SAM_PYTHON, ROOT / "tests/functional/expand_template.py", ROOT / "template.yaml", parameters],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    result: dict[str, Any] = json.loads(ended.stdout)
-    return result | {"parameters": request.param}
+    made: dict[str, Any] = sam("deploy", [REQUIRED | each for each in STACKS])[STACKS.index(request.param)]
+    return made | {"parameters": request.param}
 
 
 @needs_sam

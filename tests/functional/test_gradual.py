@@ -5,14 +5,13 @@ from __future__ import annotations
 import graphlib
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.functional.test_deployment import SAM_PYTHON, needs_sam
-from tests.unit.cfn import PARAMETERS, REQUIRED, ROOT, Stack, statements
+from tests.functional.sam import Translator, needs_sam
+from tests.unit.cfn import PARAMETERS, REQUIRED, Stack, statements
 
 FUNCTIONS = ("ReplicatorFunction", "PartsFunction")
 WAYS = PARAMETERS["DeploymentPreference"]["AllowedValues"]
@@ -21,18 +20,10 @@ pytestmark = [needs_sam, pytest.mark.xdist_group("sam")]
 
 
 @pytest.fixture(scope="module")
-def translated() -> dict[str, dict[str, Any]]:
+def translated(sam: Translator) -> dict[str, dict[str, Any]]:
     """The resources by the way of deployment."""
-    given = json.dumps([REQUIRED | {"DeploymentPreference": way} for way in WAYS])
-    ended = subprocess.run(
-        [SAM_PYTHON, "-m", "tests.functional.expand_template", "template.yaml", given, "expand"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return {way: each["Resources"] for way, each in zip(WAYS, json.loads(ended.stdout), strict=True)}
+    expanded = sam("expand", [REQUIRED | {"DeploymentPreference": way} for way in WAYS])
+    return {way: each["Resources"] for way, each in zip(WAYS, expanded, strict=True)}
 
 
 def test_all_at_once_is_the_default_and_needs_nothing_of_code_deploy(translated: dict[str, dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from handler import config
 from handler.tools import check
 from handler.tools.rows import Row
 from handler.tools.running import ALIAS, of_alias, variables_of
-from tests.functional.test_deployment import SAM_PYTHON, needs_sam
+from tests.functional.sam import SAM_PYTHON, needs_sam
 from tests.unit.cfn import REQUIRED, ROOT
 
 FUNCTIONS = ("ReplicatorFunction", "PartsFunction")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
 from typing import Any
 
 import pytest
 
-from tests.functional.test_deployment import SAM_PYTHON, needs_sam
-from tests.unit.cfn import REQUIRED, RESOURCES, ROOT, Stack
+from tests.functional.sam import Translator, needs_sam
+from tests.unit.cfn import REQUIRED, RESOURCES, Stack
 from tests.unit.terraform_as_cfn import _canonical, _flat, of_template
 from tests.unit.test_terraform import EVERYTHING_STACK
 
@@ -83,19 +81,9 @@ def _kept(properties: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def translated() -> list[dict[str, Any]]:
+def translated(sam: Translator) -> list[dict[str, Any]]:
     """The template as SAM expands it, for each case."""
-    given = json.dumps([REQUIRED | case for case in CASES])
-    ended = subprocess.run(
-        [SAM_PYTHON, "-m", "tests.functional.expand_template", "template.yaml", given, "expand"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    expanded: list[dict[str, Any]] = json.loads(ended.stdout)
-    return expanded
+    return sam("expand", [REQUIRED | case for case in CASES])
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

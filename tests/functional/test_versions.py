@@ -7,13 +7,12 @@ equal to the last one ("A version for this Lambda function exists"), and the sta
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
 
-from tests.functional.test_deployment import SAM_PYTHON, needs_sam
-from tests.unit.cfn import PARAMETERS, REQUIRED, RESOURCES, ROOT, TEMPLATE, Stack
+from tests.functional.sam import Translator, needs_sam
+from tests.unit.cfn import PARAMETERS, REQUIRED, RESOURCES, TEMPLATE, Stack
 
 FUNCTIONS = ("ReplicatorFunction", "PartsFunction")
 VERSIONED = {"Architectures", "Description", "Environment", "Handler", "KmsKeyArn", "LoggingConfig", "MemorySize"}
@@ -67,19 +66,10 @@ CASES = [(base, name) for base in BASES for name in PARAMETERS if not Stack(**ch
 
 
 @pytest.fixture(scope="module")
-def published() -> dict[str, dict[str, str]]:
+def published(sam: Translator) -> dict[str, dict[str, str]]:
     """The logical ids of both versions, by the parameters as JSON. One process translates all of them."""
     given = [REQUIRED | parameters for parameters in [*BASES.values(), DEFAULTS, *(changed(*case) for case in CASES)]]
-    ended = subprocess.run(
-        [SAM_PYTHON, "-m", "tests.functional.expand_template", "template.yaml", json.dumps(given), "versions"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    answers: list[dict[str, str]] = json.loads(ended.stdout)
-    return {json.dumps(parameters): ids for parameters, ids in zip(given, answers, strict=True)}
+    return {json.dumps(parameters): ids for parameters, ids in zip(given, sam("versions", given), strict=True)}
 
 
 def configuration(function: str, parameters: dict[str, str]) -> dict[str, Any]:

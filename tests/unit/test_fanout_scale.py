@@ -33,9 +33,8 @@ def assert_ended(report: Report, size: int, rate: float) -> None:
     assert report.hours < 1.25 * hours(size, rate) + 0.1
 
 
-@pytest.mark.parametrize(("size", "rate"), [(2 * TIB, 10 * MB), (5 * TIB, 50 * MB)], ids=["2 TiB at 10", "5 TiB at 50"])
-def test_a_huge_object_ends_within_the_requests_that_are_stated(size: int, rate: float) -> None:
-    assert_ended(simulate(size, rate, workers=WORKERS), size, rate)
+def test_the_largest_object_ends_within_the_requests_that_are_stated() -> None:
+    assert_ended(simulate(5 * TIB, 50 * MB, workers=WORKERS), 5 * TIB, 50 * MB)
 
 
 @pytest.mark.slow
@@ -46,8 +45,7 @@ def test_five_tebibytes_end_at_any_rate(rate: float, *, warm: bool) -> None:
     assert_ended(simulate(5 * TIB, rate, workers=WORKERS, warm=warm), 5 * TIB, rate)
 
 
-@pytest.mark.parametrize("workers", [2, 100])
-@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize(("workers", "warm"), [(2, True), (100, False)], ids=["2 warm", "100 cold"])
 def test_objects_of_many_sizes_end(workers: int, *, warm: bool) -> None:
     for size, rate in ((GIB, 2 * MB), (3 * GIB + 1, 500 * MB), (9 * GIB + 5 * MIB, 2 * MB), (33 * GIB + 1, 30 * MB)):
         report = simulate(size, rate, workers=workers, warm=warm)
@@ -59,5 +57,5 @@ def test_objects_of_many_sizes_end(workers: int, *, warm: bool) -> None:
 
 def test_a_worker_lists_its_own_span_and_whole_spans_only() -> None:
     """Else each invocation lists all parts there are, which are a hundred thousand in the middle."""
-    report = simulate(256 * GIB, MB, workers=WORKERS)
+    report = simulate(64 * GIB, MB, workers=WORKERS)
     assert report.calls["list"] <= 4 * report.invocations < PAGE * report.invocations
