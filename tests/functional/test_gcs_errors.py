@@ -85,7 +85,7 @@ def test_every_answer_is_one_of_our_errors(
 ) -> None:
     error = of_response(answer(status, body_of(status, reason, message)), "call")
     assert (type(error), error.code) == (kind, code)
-    assert str(error).startswith(f"call: GCS says {status}")
+    assert str(error).startswith(f"cannot call: GCS answered {status}")
     assert message in str(error)
 
 

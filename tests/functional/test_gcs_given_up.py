@@ -230,7 +230,7 @@ def test_no_try_is_made_and_nothing_waited_for_beyond_the_time_that_is_left(
     def second() -> None:
         left[0] -= 1
 
-    monkeypatch.setattr(gcs, "_sleep", sleep)
+    monkeypatch.setattr(gcs._objects, "_sleep", sleep)
     left[0] = 3.5
     wire.plan(every("PUT"), *[Trouble(status=503, before=second)] * 2 * TRIES)
     assert fails(gcs, Unavailable).code in {"Dst503", "OutOfTime"}

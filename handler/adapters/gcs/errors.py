@@ -1,4 +1,4 @@
-"""Every error of the connection, of google-auth and of GCS itself, turned into one of ours."""
+"""Translates every error of the connection, of google-auth and of GCS into one of ours."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FORBIDDEN = {
 _BY_STATUS: Mapping[int, tuple[type[ReplicationError], str]] = {
     304: (Moved, "Moved"),
     400: (Refused, "DstRequestInvalid"),
-    401: (Unavailable, "DstCredentialsRejected"),  # an operator may mend it before the queue gives up
+    401: (Unavailable, "DstCredentialsRejected"),  # an operator may repair it before the queue gives up
     404: (NotFound, "DstObjectNotFound"),
     405: (Refused, "DstRequestInvalid"),
     408: (Unavailable, "DstTimeout"),
@@ -45,20 +45,30 @@ _BY_STATUS: Mapping[int, tuple[type[ReplicationError], str]] = {
 }
 
 
+class Failed(Exception):
+    """GCS answered with an error; `answer` is the whole answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"GCS answered {answer.status}")
+        self.answer = answer
+
+
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn whatever is raised inside into one of ours; our own pass as they are. See `translate`."""
+    """Translate every error that is raised inside and is not ours yet; see `translate`."""
     try:
         yield
     except ReplicationError:
         raise
-    except Exception as error:  # total by design: what is not known is Unavailable
+    except Exception as error:  # total by design: an unknown error is Unavailable
         raise translate(error, what) from error
 
 
 def translate(error: Exception, what: str) -> ReplicationError:
-    """Return ours for any error of the connection or of google-auth. What it does not know is Unavailable."""
-    from google.auth.exceptions import GoogleAuthError  # only where something went wrong
+    """Return our error for any other; an unknown one is Unavailable. `what` is a verb and its object."""
+    if isinstance(error, Failed):
+        return of_response(error.answer, what)
+    from google.auth.exceptions import GoogleAuthError  # 50 ms to import, and errors are rare
 
     match error:
         case Broken():
@@ -71,27 +81,27 @@ def translate(error: Exception, what: str) -> ReplicationError:
 
 
 def _text(error: Exception, what: str) -> str:
-    """Say what happened. A session's address is left out of it: whoever has that may write."""
-    return f"{what}: {type(error).__name__}: {_SESSION.sub('upload_id=...', str(error))}"
+    """Return a sentence about an error, without the address of an upload session: its holder may write."""
+    return f"cannot {what}: {type(error).__name__}: {_SESSION.sub('upload_id=...', str(error))}"
 
 
 def of_response(response: Answer, what: str) -> ReplicationError:
-    """Return ours for an answer that is no success."""
+    """Return our error for an answer that is no success."""
     try:
         fault: Any = response.json()["error"]
         reasons = [item.get("reason", "") for item in fault.get("errors", [])]
         return of_status(response.status, reasons, str(fault.get("message", "")), what)
-    except (ValueError, KeyError, TypeError, AttributeError):  # an upload's errors come as plain text
+    except (ValueError, KeyError, TypeError, AttributeError):  # uploads fail with plain text
         return of_status(response.status, [], response.data[:500].decode(errors="replace"), what)
 
 
 def of_status(status: int, reasons: list[str], message: str, what: str) -> ReplicationError:
-    """Return ours for an HTTP status, the reasons of its JSON body, and its message.
+    """Return our error for an HTTP status, the reasons in the JSON body, and the message.
 
     https://cloud.google.com/storage/docs/json_api/v1/status-codes
     """
     kind, code = _kind_of(status, reasons, message)
-    text = f"{what}: GCS says {status} {', '.join(reasons)}: {message}"
+    text = f"cannot {what}: GCS answered {status} {', '.join(reasons)}: {message}"
     return kind(f"{text} {_REMEDIES[code]}" if code in _REMEDIES else text, code=code)
 
 

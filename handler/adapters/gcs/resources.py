@@ -1,4 +1,4 @@
-"""An object in the JSON API's terms, both ways, and what GCS has no room for.
+"""Maps stamps to resources of the JSON API and resources to replicas, and checks GCS's limits.
 
 https://cloud.google.com/storage/docs/json_api/v1/objects
 """
@@ -15,21 +15,21 @@ from handler.core.errors import Refused
 from handler.core.model import KIB, TIB, Generation, Headers, Lock, Replica, Stamp
 
 HEADERS = ("contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl")
-"""What `Headers` has, in its order."""
+"""The fields of `Headers`, in its order."""
 LISTED = ",".join(
     (
         "name,generation,metageneration,size,crc32c,md5Hash,metadata,customTime,storageClass,kmsKeyName,contexts",
         *HEADERS,
     )
 )
-"""What is asked of each of many objects. Of a single one, to say it takes longer than to read the rest."""
+"""The fields that a listing returns of each object."""
 
 _LARGEST = 5 * TIB
 _NAME_MAX, _METADATA_MAX, _METADATA_KEY_MAX, _METADATA_VALUE_MAX = 1024, 8 * KIB, KIB, 4 * KIB
 
 
-def forbidden(key: str) -> bool:
-    """Whether GCS has no such name. https://cloud.google.com/storage/docs/objects#naming."""
+def is_forbidden(key: str) -> bool:
+    """Return True if GCS allows no object of this name. https://cloud.google.com/storage/docs/objects#naming."""
     return (
         not 1 <= len(key.encode()) <= _NAME_MAX
         or "\r" in key
@@ -40,52 +40,38 @@ def forbidden(key: str) -> bool:
 
 
 def require_storable(key: str, size: int, stamp: Stamp) -> None:
-    """Refuse, before a byte moves, what GCS cannot hold. https://cloud.google.com/storage/quotas#objects."""
-    if forbidden(key):
-        raise Refused(f"GCS forbids the name {key!r}", code="DstKeyInvalid")
+    """Raise Refused, before any byte moves, if GCS cannot store the object. https://cloud.google.com/storage/quotas#objects."""
+    if is_forbidden(key):
+        raise Refused(f"cannot write {key!r}: GCS forbids the name", code="DstKeyInvalid")
     if size > _LARGEST:
-        raise Refused(f"{key!r} has {size} bytes, GCS holds up to 5 TiB", code="SrcObjectTooLarge")
+        raise Refused(f"cannot write {key!r}: it has {size} bytes, GCS stores up to 5 TiB", code="SrcObjectTooLarge")
     sizes = [(len(name.encode()), len(value.encode())) for name, value in stamp.metadata.items()]
     if (
         any(name > _METADATA_KEY_MAX or value > _METADATA_VALUE_MAX for name, value in sizes)
         or sum(map(sum, sizes)) > _METADATA_MAX
     ):
         raise Refused(
-            f"{key!r} has {sum(map(sum, sizes))} bytes of metadata; GCS takes 8 KiB in all, 4 KiB a value",
+            f"cannot write {key!r}: it has {sum(map(sum, sizes))} bytes of metadata; GCS takes 8 KiB, 4 KiB a value",
             code="SrcMetadataTooLarge",
         )
 
 
-def encoded(resource: Mapping[str, Any]) -> bytes:
-    """Return its JSON."""
-    return json.dumps(resource).encode()
+def multipart(fields: Mapping[str, Any], data: bytes) -> tuple[bytes, str]:
+    """Return the body and the Content-Type of an upload by one POST.
 
-
-def boundary() -> str:
-    """Return one so long and random that no data has it. No secret, so the kernel need not be asked for it."""
-    return f"{random.getrandbits(128):032x}"
-
-
-def multipart(resource: Mapping[str, Any], content_type: str | None, data: bytes, mark: str) -> tuple[bytes, str]:
-    """Return the body of an upload that is one POST, and the body's own type.
-
-    https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". The media's type must be the
-    resource's, else GCS refuses both.
-
-    Args:
-        resource: in the JSON API's terms.
-        content_type: the media's.
-        data: the media.
-        mark: as `boundary` makes it.
+    https://cloud.google.com/storage/docs/uploading-objects, "JSON API multipart upload". GCS requires the media's type
+    to be the resource's. The boundary needs no secrecy, only a length that no data repeats by chance.
     """
-    head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + encoded(resource)
-    media = f"\r\n--{mark}\r\nContent-Type: {content_type or 'application/octet-stream'}\r\n\r\n".encode()
-    body = b"".join((head, media, data, f"\r\n--{mark}--\r\n".encode()))
+    mark = f"{random.getrandbits(128):032x}"
+    media = fields.get("contentType") or "application/octet-stream"
+    head = f"--{mark}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(fields)}"
+    middle = f"\r\n--{mark}\r\nContent-Type: {media}\r\n\r\n"
+    body = b"".join((head.encode(), middle.encode(), data, f"\r\n--{mark}--\r\n".encode()))
     return body, f"multipart/related; boundary={mark}"
 
 
-def resource_of(stamp: Stamp) -> dict[str, Any]:
-    """What is to be stored beside the bytes, in the JSON API's terms."""
+def writable_fields(stamp: Stamp) -> dict[str, Any]:
+    """Return what a write sets beside the bytes, in the JSON API's terms."""
     resource: dict[str, Any] = {
         name: value for name, value in zip(HEADERS, stamp.headers, strict=True) if value is not None
     }
@@ -94,6 +80,8 @@ def resource_of(stamp: Stamp) -> dict[str, Any]:
         resource["customTime"] = _text(stamp.custom_time)
     if stamp.storage_class:
         resource["storageClass"] = stamp.storage_class
+    if stamp.kms_key:
+        resource["kmsKeyName"] = stamp.kms_key
     if stamp.contexts is not None:
         resource["contexts"] = {"custom": {name: {"value": value} for name, value in stamp.contexts.items()}}
     if stamp.lock is not None:
@@ -109,7 +97,7 @@ def _text(moment: datetime) -> str:
 
 
 def _lock_of(resource: Mapping[str, Any]) -> Lock | None:
-    """Return what protects an object, a retention only until it is over; None for nothing."""
+    """Return an object's lock; None if there is neither a hold nor a retention that is still in force."""
     retention = resource.get("retention", {})
     until = datetime.fromisoformat(retention["retainUntilTime"]) if retention else None
     is_retained = until is not None and until > datetime.now(UTC)
@@ -118,10 +106,10 @@ def _lock_of(resource: Mapping[str, Any]) -> Lock | None:
     return lock if lock != Lock() else None
 
 
-def overrides(new: Mapping[str, Any] | None, old: Mapping[str, Any] | None) -> bool:
-    """Return True if GCS puts the new retention in place of the old one only for a request that says to override it.
+def needs_override(new: Mapping[str, Any] | None, old: Mapping[str, Any] | None) -> bool:
+    """Return True if GCS replaces the old retention only for a request that asks to override it.
 
-    Another retention than one that is Unlocked, and shorter, or Locked. Whoever says it needs a permission of its own.
+    That is so where an Unlocked retention is shortened or locked. To override needs a permission of its own.
     https://cloud.google.com/storage/docs/using-object-lock
     """
     if not new or not old or old["mode"] != "Unlocked":
@@ -131,10 +119,10 @@ def overrides(new: Mapping[str, Any] | None, old: Mapping[str, Any] | None) -> b
 
 
 def replica_of(resource: Mapping[str, Any]) -> Replica:
-    """Return what GCS says of an object. No size means no bytes: protobuf's JSON leaves out a number that is 0.
+    """Return the replica that a resource describes. A resource without a size has 0 bytes: protobuf's JSON omits 0.
 
     Raises:
-        ValueError: there is no generation, so no change could be made on condition; or a value has another form.
+        ValueError: the resource lacks a generation, which every condition needs, or has a value of another form.
     """
     for name in ("generation", "metageneration"):
         if name not in resource:
