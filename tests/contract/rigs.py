@@ -18,6 +18,7 @@ from handler.adapters.folder.destination import FolderDestination
 from handler.adapters.folder.names import STATE, aside_path, natural_path
 from handler.adapters.gcs.client import connect
 from handler.adapters.gcs.destination import GcsDestination
+from handler.adapters.gcs.official import OfficialObjects
 from handler.core.model import Generation, Replica, Stamp
 from handler.core.ports import Composer, Destination, Reader
 from tests.fakes import MemoryDestination
@@ -80,7 +81,7 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
 
 
 @contextmanager
-def _shim(request: pytest.FixtureRequest, _folder: Path, kind: type[GcsDestination] = GcsDestination) -> Iterator[Rig]:
+def _shim(request: pytest.FixtureRequest, _folder: Path, kind: Callable[..., GcsDestination] = GcsDestination) -> Iterator[Rig]:
     server = request.getfixturevalue("gcs_server")
     name = f"contract-{uuid.uuid4().hex}"
     blobs = Path(server.folder) / ".gcs" / "blobs"
@@ -93,6 +94,10 @@ def _shim(request: pytest.FixtureRequest, _folder: Path, kind: type[GcsDestinati
 
     for rig in _gcs(server.url, name, litter, kind):
         yield replace(rig, locks="enforced")
+
+
+OfficialDestination = partial(GcsDestination, objects=OfficialObjects)
+"""By Google's own client."""
 
 
 class OverTestbench(GcsDestination):
@@ -127,11 +132,17 @@ def _server(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
 
 
 @contextmanager
+def _official(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
+    with _shim(request, folder, OfficialDestination) as rig:
+        yield rig
+
+
+@contextmanager
 def _live(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
     yield from _gcs(None, request.config.getoption("--gcs-bucket"))
 
 
-def _open_gcs(url: str | None, bucket: str, kind: type[GcsDestination]) -> Composer:
+def _open_gcs(url: str | None, bucket: str, kind: Callable[..., GcsDestination]) -> Composer:
     """Open a bucket, from any process."""
     with pytest.MonkeyPatch.context() as patch:
         if url is not None:
@@ -150,7 +161,7 @@ def _gcs(
     url: str | None,
     name: str,
     litter: Callable[[storage.Client], set[str]] = lambda _: set(),
-    kind: type[GcsDestination] = GcsDestination,
+    kind: Callable[..., GcsDestination] = GcsDestination,
 ) -> Iterator[Rig]:
     client = _independent(url)
     bucket = client.bucket(name) if url is None else client.create_bucket(name, enable_object_retention=True)
@@ -182,6 +193,7 @@ RIGS: Mapping[str, Callable[[pytest.FixtureRequest, Path], AbstractContextManage
     "memory": _memory,
     "folder": _folder,
     "gcs-shim": _shim,
+    "gcs-official": _official,
     "gcs-url": _server,
     "gcs-bucket": _live,
 }

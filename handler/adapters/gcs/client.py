@@ -70,7 +70,7 @@ class Client:
         time_left: Callable[[], float] = lambda: 600.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._base = base
+        self.base = base
         self._time_left = time_left
         self._sleep = sleep
         authorities = os.environ.get("SSL_CERT_FILE") or certifi.where()
@@ -187,5 +187,5 @@ class Client:
             raise
 
     def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
-        url = self._base + url if url.startswith("/") else url
+        url = self.base + url if url.startswith("/") else url
         return self._transport.request(method, url, headers, body, silence=timeout)
