@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 from handler.adapters.queue import MessageQueue
 from handler.core.errors import ReplicationError, Unavailable
-from handler.events import Delivery, delete_message
+from handler.events import Delivery
+from handler.messages import delete_message
 
 
 class Brake:

@@ -1,36 +1,36 @@
-"""From every trigger's envelope to changes. Pure, and total: an odd record becomes a reason, never a crash.
+"""Reads the changes out of every trigger's envelope. Pure and total: a malformed record becomes a fault, not a crash.
 
-Read off the raw JSON and tolerantly, as AWS asks of consumers: the major version counts, unknown fields do not, and
-nothing but bucket and key is needed.
+Unknown fields are ignored, as AWS asks of consumers: only the major version, the bucket and the key are required.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any
 from urllib.parse import unquote_plus
 
 from handler.core.errors import Malformed
-from handler.core.model import KEY_BYTES, Change, CopyTask, S3Part, Span
+from handler.core.model import KEY_BYTES, Change
+from handler.messages import copy_task_of
 
-_UNCHANGING = (
+_IGNORED = (
     *("ObjectAcl:", "ObjectAnnotation:", "ObjectRestore:Post", "Replication:"),
     *("Object ACL Updated", "Object Access Tier Changed", "Object Annotation", "Object Restore Initiated"),
 )
+"""Beginnings of the names of events after which a copy needs no change."""
 _DEPTH = 4
-"""Envelopes within envelopes: S3 in SNS in SQS is three."""
+"""Envelopes that may be nested: S3 in SNS in SQS is three."""
 
 
 class Trigger(Enum):
-    """What called, which decides how the answer is given."""
+    """What invoked the function, which decides the shape of the answer."""
 
     DIRECT = auto()
-    """Asynchronously, with nobody to take an answer: a failure is an exception."""
+    """An asynchronous invocation, whose answer nobody reads: a failure is an exception."""
     QUEUE = auto()
     """SQS: the answer names the failed messages."""
     BATCH_OPERATIONS = auto()
@@ -39,287 +39,205 @@ class Trigger(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What names a message that was received from SQS."""
+    """The names by which SQS knows a message that was received."""
 
     queue: str
     """The queue's ARN."""
     handle: str
     sent: float | None
-    """When it was sent, in seconds since 1970; None where the queue does not say."""
+    """When the message was sent, in seconds since 1970; None if the queue does not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing that is acknowledged or not: an SQS message, a Batch Operations task, or a whole direct event."""
+    """One unit of acknowledgement: an SQS message, a Batch Operations task, or a whole direct event."""
 
     id: str
     changes: tuple[Change, ...] = ()
     faults: tuple[str, ...] = ()
-    """Why parts of it cannot be understood."""
+    """Why some of its records cannot be read."""
     ignored: tuple[str, ...] = ()
-    """What it tells that changes no copy."""
+    """Its records after which no copy needs a change."""
     raw: str = ""
-    """What came, for the dead-letter queue."""
+    """The message as it came, for the dead-letter queue."""
     receives: int = 1
-    """How often the queue has handed it out."""
+    """How often the queue has delivered it."""
     receipt: Receipt | None = None
-    """By which the queue is told when it is to come again; None where it came by no queue."""
+    """Names the message when its visibility timeout is changed; None if it came by no queue."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one invocation brought."""
+    """The deliveries of one invocation."""
 
     trigger: Trigger
     deliveries: tuple[Delivery, ...]
 
 
 def parse(event: object) -> Batch:
-    """Understand an invocation's event, whichever trigger of design section 7 it came by.
+    """Read an invocation's event, of whichever trigger.
 
     Raises:
-        Malformed: it is of no known shape at all.
+        Malformed: the event has no known shape.
     """
     match event:
         case {"tasks": [*tasks], "invocationSchemaVersion": _}:
-            deliveries = tuple(_task(task, index) for index, task in enumerate(tasks))
-            return Batch(trigger=Trigger.BATCH_OPERATIONS, deliveries=deliveries)
+            return Batch(Trigger.BATCH_OPERATIONS, tuple([_task(task, index) for index, task in enumerate(tasks)]))
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as messages}:
-            return Batch(trigger=Trigger.QUEUE, deliveries=tuple(_message(message) for message in messages))
-    delivery = _delivery("event", event, raw=_dump(event))
-    if delivery.faults and not delivery.changes and not delivery.ignored:
-        raise Malformed("; ".join(delivery.faults))
-    return Batch(trigger=Trigger.DIRECT, deliveries=(delivery,))
+            return Batch(Trigger.QUEUE, tuple([_message(message) for message in messages]))
+    reader = _Reader().read(event)
+    if reader.faults and not reader.changes and not reader.ignored:
+        raise Malformed("; ".join(reader.faults))
+    return Batch(Trigger.DIRECT, (reader.delivery("event", _dump(event)),))
 
 
 def _message(message: object) -> Delivery:
-    fields = message if isinstance(message, dict) else {}
-    body = fields.get("body")
+    """Read an SQS message."""
+    fields = _object(message)
+    attributes = _object(fields.get("attributes"))
+    body, queue, handle = fields.get("body"), fields.get("eventSourceARN"), fields.get("receiptHandle")
+    receipt = None
+    if isinstance(queue, str) and isinstance(handle, str):
+        sent = _number(attributes.get("SentTimestamp"))
+        receipt = Receipt(queue=queue, handle=handle, sent=None if sent is None else sent / 1000)
+    receives = _number(attributes.get("ApproximateReceiveCount"))
     raw = body if isinstance(body, str) else _dump(body)
-    receives = _number(_dig(fields, "attributes", "ApproximateReceiveCount"))
-    delivery = _delivery(str(fields.get("messageId", "")), body, raw=raw)
-    return replace(delivery, receives=1 if receives is None else receives, receipt=_receipt(fields))
+    reader = _Reader().read(body)
+    return reader.delivery(str(fields.get("messageId", "")), raw, 1 if receives is None else receives, receipt)
 
 
-def _receipt(fields: Mapping[str, Any]) -> Receipt | None:
-    queue, handle = fields.get("eventSourceARN"), fields.get("receiptHandle")
-    if not (isinstance(queue, str) and isinstance(handle, str)):
-        return None
-    sent = _number(_dig(fields, "attributes", "SentTimestamp"))
-    return Receipt(queue=queue, handle=handle, sent=None if sent is None else sent / 1000)
+def _task(task: object, index: int) -> Delivery:
+    """Read a task of S3 Batch Operations. Schema 1.0 names the bucket by ARN, 2.0 by name; the key is form-url-encoded.
+
+    The user guide's sample decodes percent signs only, but the service was seen to send a space as a plus.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html
+    https://github.com/aws-powertools/powertools-lambda-python/pull/3572
+    """
+    fields = _object(task)
+    id_, arn = fields.get("taskId"), fields.get("s3BucketArn")
+    bucket = fields.get("s3Bucket") or (arn.rpartition(":")[2] if isinstance(arn, str) else None)
+    reader = _Reader()
+    reader.change(bucket, _unquoted(fields.get("s3Key")), "BatchOperations")
+    return reader.delivery(id_ if isinstance(id_, str) else f"task {index}", _dump(task))
+
+
+class _Reader:
+    """Opens envelopes until records are found, and collects what the records say."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.faults: list[str] = []
+        self.ignored: list[str] = []
+
+    def delivery(self, id_: str, raw: str, receives: int = 1, receipt: Receipt | None = None) -> Delivery:
+        """Return what was read, as one delivery."""
+        changes, faults, ignored = tuple(self.changes), tuple(self.faults), tuple(self.ignored)
+        return Delivery(id_, changes, faults, ignored, raw, receives, receipt)
+
+    def read(self, payload: Any, depth: int = _DEPTH) -> _Reader:
+        """Read an envelope, or JSON text of one; return the reader."""
+        if isinstance(payload, str):
+            depth -= 1
+            try:
+                payload = json.loads(payload)
+            except (ValueError, RecursionError) as error:
+                self.faults.append(f"not JSON: {error}")
+                return self
+        if depth <= 0:
+            self.faults.append("envelopes are nested too deep")
+        elif isinstance(payload, str):
+            self.faults.append("a JSON string where an event should be")
+        else:
+            self._envelope(payload, depth)
+        return self
+
+    def _envelope(self, payload: Any, depth: int) -> None:
+        match payload:
+            case {"Type": "Notification", "Message": str(inner)}:
+                self.read(inner, depth - 1)
+            case {"requestPayload": dict(inner), "requestContext": dict()}:  # a failed invocation, redriven
+                self.read(inner, depth - 1)
+            case {"replicatePart": dict(part)}:
+                task = copy_task_of(part)
+                if isinstance(task, str):
+                    self.faults.append(task)
+                else:
+                    self.changes.append(Change(bucket=task.bucket, key=task.key, event="Part", task=task))
+            case {"deleteCopy": dict(fields)}:
+                before, released = len(self.changes), fields.get("released") is True
+                self.change(fields.get("bucket"), fields.get("key"), "DeferredDelete")
+                deletes = [replace(change, may_delete=True, released=released) for change in self.changes[before:]]
+                self.changes[before:] = deletes
+            case {"Event": "s3:TestEvent"}:
+                self.ignored.append("s3:TestEvent")
+            case {"detail-type": str(kind), "detail": dict(detail)}:  # EventBridge: the key is not encoded
+                kind = f"{kind}:Copy" if detail.get("reason") == "CopyObject" else kind
+                about = _object(detail.get("object"))
+                bucket = _object(detail.get("bucket")).get("name")
+                self.change(bucket, about.get("key"), kind, payload.get("time"), about.get("size"))
+            case {"Records": [_, *_] as records}:
+                for record in records:
+                    self._record(record, depth)
+            case _:
+                self.faults.append("of no known shape: neither S3's nor SNS's nor EventBridge's")
+
+    def _record(self, record: Any, depth: int) -> None:
+        match record:
+            case {"Sns": {"Message": str(message)}}:
+                self.read(message, depth - 1)
+            case {"s3": dict(s3)}:
+                bucket, about = _object(s3.get("bucket")).get("name"), _object(s3.get("object"))
+                key, size, version = (
+                    _unquoted(about.get("key")),
+                    about.get("size"),
+                    str(record.get("eventVersion", "2")),
+                )
+                if version.partition(".")[0] == "2":
+                    self.change(bucket, key, record.get("eventName"), record.get("eventTime"), size)
+                else:
+                    self.faults.append(f"eventVersion {version!r}: only 2.x is understood")
+            case _:
+                self.faults.append("a record that is not S3's")
+
+    def change(self, bucket: object, key: object, event: object, time: object = None, size: object = None) -> None:
+        """Collect the change that a record tells of, or the reason why it tells of none."""
+        if not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
+            self.faults.append("a record without a bucket's name and an object's key")
+            return
+        if fault := _fault_of(key):
+            self.faults.append(fault)
+            return
+        name = (event if isinstance(event, str) else "").removeprefix("s3:")
+        if name.startswith(_IGNORED):
+            self.ignored.append(f"{name} changes no copy")
+            return
+        known = size if type(size) is int and size >= 0 else None
+        self.changes.append(Change(bucket=bucket, key=key, event=name, time=_moment(time), size=known))
+
+
+def _object(value: object) -> dict[str, Any]:
+    """Return the JSON object; an empty one in place of any other value."""
+    return value if isinstance(value, dict) else {}
 
 
 def _number(text: object) -> int | None:
-    """A number that SQS writes as text, None where it is none."""
+    """Return a number that SQS writes as text; None if it is none."""
     digits = str(text or "")[:15]
     return int(digits) if digits.isascii() and digits.isdecimal() else None
 
 
-def _delivery(id_: str, payload: object, *, raw: str) -> Delivery:
-    found = list(_unwrap(payload))
-    return Delivery(
-        id=id_,
-        changes=tuple(item for item in found if isinstance(item, Change)),
-        faults=tuple(item.reason for item in found if isinstance(item, _Fault)),
-        ignored=tuple(item.reason for item in found if isinstance(item, _Ignored)),
-        raw=raw,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    reason: str
-
-
-_Item = Change | _Fault | _Ignored
-
-
-def _unwrap(payload: Any, depth: int = _DEPTH) -> Iterator[_Item]:  # noqa: C901, PLR0912 - a table, one row a shape
-    """Take off one envelope after the other until records are found."""
-    if depth == 0:
-        yield _Fault("envelopes are nested too deep")
-        return
-    match payload:
-        case str():
-            try:
-                inner = json.loads(payload)
-            except (ValueError, RecursionError) as error:
-                yield _Fault(f"not JSON: {error}")
-                return
-            if isinstance(inner, str):
-                yield _Fault("a JSON string where an event should be")
-                return
-            yield from _unwrap(inner, depth - 1)
-        case {"Type": "Notification", "Message": str(message)}:
-            yield from _unwrap(message, depth - 1)
-        case {"requestPayload": {**event}, "requestContext": {**_about}}:  # a failed invocation, redriven
-            yield from _unwrap(event, depth - 1)
-        case {"replicatePart": {**part}}:
-            yield _part(part)
-        case {"deleteCopy": {**fields}}:
-            yield _deferred_delete(fields)
-        case {"Event": "s3:TestEvent"}:
-            yield _Ignored("s3:TestEvent")
-        case {"detail-type": str(kind), "detail": {**detail}}:
-            yield _from_eventbridge(kind, detail, payload)
-        case {"Records": [*records]} if records:
-            for record in records:
-                yield from _record(record, depth)
-        case _:
-            yield _Fault("of no known shape: neither S3's nor SNS's nor EventBridge's")
-
-
-def _record(record: Any, depth: int) -> Iterator[_Item]:
-    match record:
-        case {"Sns": {"Message": str(message)}}:
-            yield from _unwrap(message, depth - 1)
-        case {"s3": {**s3}}:
-            yield _from_s3(s3, record)
-        case _:
-            yield _Fault("a record that is not S3's")
-
-
-def _from_s3(s3: Any, record: Any) -> _Item:
-    version = str(record.get("eventVersion", "2"))
-    if version.partition(".")[0] != "2":
-        return _Fault(f"eventVersion {version!r}: only 2.x is understood")
-    return _change(
-        bucket=_dig(s3, "bucket", "name"),
-        key=_unquoted(_dig(s3, "object", "key")),
-        event=record.get("eventName"),
-        time=record.get("eventTime"),
-        size=_dig(s3, "object", "size"),
-    )
-
-
-def _from_eventbridge(kind: str, detail: Any, event: Any) -> _Item:
-    """EventBridge gives the key as it is, not encoded, and tells a copy only by its reason."""
-    return _change(
-        bucket=_dig(detail, "bucket", "name"),
-        key=_dig(detail, "object", "key"),
-        event=f"{kind}:Copy" if detail.get("reason") == "CopyObject" else kind,
-        time=event.get("time"),
-        size=_dig(detail, "object", "size"),
-    )
-
-
-def _change(*, bucket: object, key: object, event: object, time: object, size: object) -> _Item:
-    if not (isinstance(bucket, str) and bucket and isinstance(key, str) and key):
-        return _Fault("a record without a bucket's name and an object's key")
-    try:
-        if len(key.encode()) > KEY_BYTES:
-            return _Fault(f"a key of over 1,024 bytes, which S3 does not have: {key[:64]!r}...")
-    except UnicodeEncodeError:
-        return _Fault("a key that is not Unicode text")
-    name = (event if isinstance(event, str) else "").removeprefix("s3:")
-    if name.startswith(_UNCHANGING):
-        return _Ignored(f"{name} changes no copy")
-    return Change(
-        bucket=bucket,
-        key=key,
-        event=name,
-        time=_moment(time),
-        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-    )
-
-
-def _task(task: object, index: int) -> Delivery:
-    """One task of S3 Batch Operations; schema 1.0 names the bucket by ARN, 2.0 by name; the key is form-url-encoded.
-
-    The user guide's sample decodes percent only; the service was seen to send a space as a plus.
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html
-    https://github.com/aws-powertools/powertools-lambda-python/pull/3572
-    """
-    fields = task if isinstance(task, dict) else {}
-    id_ = fields.get("taskId")
-    arn = fields.get("s3BucketArn")
-    item = _change(
-        bucket=fields.get("s3Bucket") or (arn.rpartition(":")[2] if isinstance(arn, str) else None),
-        key=_unquoted(fields.get("s3Key")),
-        event="BatchOperations",
-        time=None,
-        size=None,
-    )
-    return Delivery(
-        id=id_ if isinstance(id_, str) else f"task {index}",
-        changes=(item,) if isinstance(item, Change) else (),
-        faults=(item.reason,) if isinstance(item, _Fault) else (),
-        raw=_dump(task),
-    )
-
-
 def _unquoted(key: object) -> object:
-    """The key decoded; as undecodable text where it is not UTF-8, which `_change` then names as a fault."""
-    if not isinstance(key, str):
-        return key
-    return unquote_plus(key, errors="surrogateescape")
+    """Decode a key. Bytes that are not UTF-8 become text that is not Unicode, which `_fault_of` reports."""
+    return unquote_plus(key, errors="surrogateescape") if isinstance(key, str) else key
 
 
-def delete_message(bucket: str, key: str, *, released: bool = False) -> str:
-    """Return the message that asks for the delete of a key's copies; `parse` reads it."""
-    return json.dumps({"deleteCopy": {"bucket": bucket, "key": key, "released": released}})
-
-
-def _deferred_delete(fields: Any) -> _Item:
-    item = _change(bucket=fields.get("bucket"), key=fields.get("key"), event="DeferredDelete", time=None, size=None)
-    if isinstance(item, Change):
-        return replace(item, may_delete=True, released=fields.get("released") is True)
-    return item
-
-
-def part_message(task: CopyTask) -> str:
-    """Return the message that hands a part over; `parse` reads it."""
-    return json.dumps({"replicatePart": asdict(task)})
-
-
-def _part(fields: Any) -> _Item:
+def _fault_of(key: str) -> str:
+    """Return why S3 has no such key; "" if it may have one."""
     try:
-        task = CopyTask(**fields)
-    except TypeError as error:
-        return _Fault(f"not a part of a copy: {error}")
-    texts = ("bucket", "key", "destination", "name", "etag", "last_modified", "check", "plan")
-    wrong = [name for name in texts if not isinstance(getattr(task, name), str)]
-    wrong += [name for name in ("size", "offset") if not _is_size(getattr(task, name))]
-    wrong += [] if isinstance(fields["version_id"], str | None) else ["version_id"]
-    wrong += [] if isinstance(fields.get("assumed", False), bool) else ["assumed"]
-    match fields.get("span"):
-        case [start, stop] if _is_size(start) and _is_size(stop) and start < stop:
-            task = replace(task, span=Span(start, stop))
-        case _:
-            wrong.append("span")
-    match fields.get("parts", ()):
-        case [*parts] if all(_is_s3_part(each) for each in parts):
-            task = replace(task, parts=tuple(S3Part(*each) for each in parts))
-        case _:
-            wrong.append("parts")
-    if wrong:
-        return _Fault(f"not a part of a copy: wrong {', '.join(wrong)}")
-    return Change(bucket=task.bucket, key=task.key, event="Part", task=task)
-
-
-def _is_size(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_s3_part(value: object) -> bool:
-    match value:
-        case [size, str()]:
-            return _is_size(size) and bool(size)
-    return False
-
-
-def _dig(value: object, *path: str) -> Any:
-    """Follow keys down nested objects; None where one is missing or is no object."""
-    for name in path:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
+        is_long = len(key.encode()) > KEY_BYTES
+    except UnicodeEncodeError:
+        return "a key that is not Unicode text"
+    return f"a key of over 1,024 bytes, which S3 does not have: {key[:64]!r}..." if is_long else ""
 
 
 def _moment(text: object) -> datetime | None:

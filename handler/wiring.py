@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from handler import config, events, observe
+from handler import config, messages, observe
 from handler.adapters import retry
 from handler.adapters.queue import MessageQueue
 from handler.adapters.s3.client import S3Requests
@@ -111,7 +111,7 @@ class Wiring:
         if not self._settings.parts_queue:
             return None
         queue = self._queue(self._settings.parts_queue, "parts")
-        return lambda parts: queue.send([events.part_message(part) for part in parts])
+        return lambda parts: queue.send([messages.part_message(part) for part in parts])
 
     def aws(self, service: str) -> Any:
         """Return the one boto3 client of a service, made when it is first needed: most invocations need none.

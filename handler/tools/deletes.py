@@ -22,7 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from handler.adapters.queue import MessageQueue
 from handler.core.errors import Unavailable
 from handler.core.model import Change
-from handler.events import delete_message, parse
+from handler.events import parse
+from handler.messages import delete_message
 from handler.tools.verify import printable
 
 if TYPE_CHECKING:

@@ -315,6 +315,16 @@ def test_a_bad_record_does_not_hide_the_good_ones() -> None:
     assert (len(delivery.faults), len(delivery.ignored)) == (4, 1)
 
 
+def test_a_delete_message_lets_only_its_own_key_be_deleted() -> None:
+    message = json.dumps({"deleteCopy": {"bucket": "dummy", "key": "gone", "released": True}})
+    delivery = only(parse({"Records": [s3_record(), {"Sns": {"Message": message}}, s3_record()]}))
+    assert [(change.may_delete, change.released) for change in delivery.changes] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+
+
 BAD_BODIES: list[object] = [
     "",
     "not json",

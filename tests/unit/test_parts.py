@@ -22,7 +22,8 @@ from handler.core.plan import SPAN, STAGING, Plan
 from handler.core.rate import RateEstimate
 from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
 from handler.core.staging import Job
-from handler.events import Trigger, parse, part_message
+from handler.events import Trigger, parse
+from handler.messages import part_message
 from tests.fakes import EvenRate, Faults, MemoryDestination, MemorySource, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")

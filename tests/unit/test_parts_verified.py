@@ -15,7 +15,8 @@ from handler.core.parts import Parts
 from handler.core.rate import RateEstimate
 from handler.core.readers import COMPOSITES
 from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
-from handler.events import parse, part_message
+from handler.events import parse
+from handler.messages import part_message
 from tests.fakes import EvenRate, MemoryDestination, MemorySource, checksum, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")
