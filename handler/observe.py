@@ -1,4 +1,4 @@
-"""What an operator sees: one structured log line per outcome, and metrics under S3 Replication's own names.
+"""What an operator sees: one structured log line for each outcome, and metrics under S3 Replication's own names.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-metrics.html
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import TextIO, cast
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from handler.core.batch import Result
 from handler.core.breaker import CircuitOpen, Side, Switched, side_of
@@ -27,107 +27,133 @@ from handler.core.reconcile import IN_PARTS, Action, Outcome
 logger = Logger(service="replicator", level="INFO", log_uncaught_exceptions=False)
 
 _NAMED = 10
-"""Objects of one message that a line names at most."""
+"""Objects of one message that a log line names at most."""
+_VALUES = 100
+"""Values of a metric that CloudWatch reads of one line."""
+_JSON = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 for _vendor in ("boto3", "botocore", "google", "urllib3"):
     logging.getLogger(_vendor).setLevel(logging.INFO)  # at DEBUG they log session tokens and signatures
 
 
 class Observer:
-    """Reports results once a batch is done, so that no record pays for it alone.
-
-    Args:
-        namespace: CloudWatch's.
-        clock: seconds since 1970.
-    """
+    """Reports the results of a batch once all of them are there. `clock` returns seconds since 1970."""
 
     def __init__(self, namespace: str, clock: Callable[[], float] = time.time) -> None:
         self._namespace, self._clock = namespace, clock
 
     def report(self, results: Sequence[Result]) -> None:
-        """Log each outcome and error, and add them up into metrics by source bucket and rule."""
+        """Log each outcome and each error, and emit metrics by source bucket and rule and by source bucket and side.
+
+        The metrics of a rule count for its source bucket alone as well, so that alarms need not know the rules.
+        """
         now = datetime.fromtimestamp(self._clock(), UTC)
-        _write(_outcome_line(result, outcome, now) for result in results for outcome in result.outcomes)
+        timestamp = f"{str(now)[:19]},{now.microsecond // 1000:03}+0000"
+        tallies: dict[tuple[str, str], _Tally] = {}
+        lines: list[dict[str, object]] = []
         for result in results:
             lag = _lag(result, now)
-            for error in result.errors:
-                if isinstance(error, CircuitOpen):
-                    continue  # a line tells of the opening, and a metric counts the keys
-                log = logger.info if error.code == IN_PARTS else logger.warning if error.retryable else logger.error
-                cause = error.__cause__ if error.code == "Unforeseen" else None
-                log(str(error), extra=_line(result, lag) | {"outcome": "failed", "code": error.code}, exc_info=cause)
-        self._measure(results, now)
-        self._measure_sides(results, now)
+            lines += [_outcome_line(result, outcome, lag, timestamp) for outcome in result.outcomes]
+            rule = result.outcomes[0].rule.id if result.outcomes else "none"
+            tallies.setdefault((result.work.bucket, rule), _Tally()).add(result, lag)
+        _write(lines)
+        failed = [result for result in results if result.errors]
+        for result in failed:
+            _log_errors(result, now)
+        for (bucket, rule), tally in tallies.items():
+            by = [{"SourceBucket": bucket, "Rule": rule}, {"SourceBucket": bucket}]
+            _emit(self._namespace, now, by, tally.metrics(now))
+        for (bucket, side), pending in _by_side(failed).items():
+            _emit(self._namespace, now, [{"SourceBucket": bucket, "Side": side.value}], _pending(pending, now))
 
     def held(self, deletes: Sequence[Change]) -> None:
         """Log each delete that the brake held, and count them by source bucket."""
         for change in deletes:
             logger.warning("held a delete", extra={"outcome": "held", "bucket": change.bucket, "key": change.key})
-        for bucket, count in Counter(change.bucket for change in deletes).items():
-            metrics = EphemeralMetrics(namespace=self._namespace)
-            metrics.add_dimension("SourceBucket", bucket)
-            metrics.add_metric("DeletesHeld", MetricUnit.Count, count)
-            metrics.flush_metrics()
-
-    def _measure(self, results: Iterable[Result], now: datetime) -> None:
-        """Measure by source bucket and rule, and by source bucket alone, which alarms can watch whatever the rules."""
-        pairs = [(result.work.bucket, _rule(result), result) for result in results]
-        pairs.sort(key=lambda pair: pair[:2])
-        for (bucket, rule), group in groupby(pairs, key=lambda pair: pair[:2]):
-            metrics = EphemeralMetrics(namespace=self._namespace)
-            metrics.add_dimension("SourceBucket", bucket)
-            metrics.add_dimension("Rule", rule)
-            metrics.add_dimensions(SourceBucket=bucket)
-            _add(metrics, [result for _, _, result in group], now)
-            metrics.flush_metrics()
-
-    def _measure_sides(self, results: Iterable[Result], now: datetime) -> None:
-        """Measure what comes back, by the side at which it failed or was not tried."""
-        pending: defaultdict[tuple[str, Side], list[Result]] = defaultdict(list)
-        for result in results:
-            for side in {side_of(error) for error in result.errors if error.retryable}:
-                if side:
-                    pending[result.work.bucket, side].append(result)
-        for (bucket, side), failed in pending.items():
-            metrics = EphemeralMetrics(namespace=self._namespace)
-            metrics.add_dimension("SourceBucket", bucket)
-            metrics.add_dimension("Side", side.value)
-            _add_pending(metrics, failed, now)
-            metrics.flush_metrics()
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        for bucket, count in Counter([change.bucket for change in deletes]).items():
+            _emit(self._namespace, now, [{"SourceBucket": bucket}], [("DeletesHeld", "Count", [count])])
 
 
-def _add(metrics: EphemeralMetrics, results: Sequence[Result], now: datetime) -> None:
-    """Counts and bytes as sums, latencies one by one, for their percentiles."""
-    outcomes = [outcome for result in results for outcome in result.outcomes]
-    deleted = sum(outcome.done == Action.DELETE for outcome in outcomes)
-    pending = [result for result in results if result.retryable]
-    failed = [result for result in results if any(not error.retryable for error in result.errors)]
-    for name, unit, value in (
-        ("OperationsReplicated", MetricUnit.Count, sum(outcome.changed for outcome in outcomes) - deleted),
-        ("OperationsDeleted", MetricUnit.Count, deleted),
-        ("OperationsUnverified", MetricUnit.Count, sum(_is_unverified(outcome) for outcome in outcomes)),
-        ("OperationsFailedReplication", MetricUnit.Count, len(failed)),
-        ("BytesReplicated", MetricUnit.Bytes, sum(outcome.bytes for outcome in outcomes)),
-        ("BytesPendingReplication", MetricUnit.Bytes, sum(result.work.size for result in pending)),
-    ):
-        metrics.add_metric(name, unit, value)
-    _add_pending(metrics, pending, now)
-    for result in results:
-        if any(outcome.changed for outcome in result.outcomes) and (lag := _lag(result, now)) is not None:
-            metrics.add_metric("ReplicationLatency", MetricUnit.Seconds, lag)
+_Metric = tuple[str, str, Sequence[float]]
+"""A metric's name, unit and values."""
 
 
-def _add_pending(metrics: EphemeralMetrics, pending: Sequence[Result], now: datetime) -> None:
-    """How many come back, and the seconds since the oldest of their events."""
-    metrics.add_metric("OperationsPendingReplication", MetricUnit.Count, len(pending))
-    times = [change.time for result in pending for change in result.work.changes if change.time]
-    if times:
-        metrics.add_metric("OldestPendingSeconds", MetricUnit.Seconds, _seconds(min(times), now))
+@dataclass(slots=True)
+class _Tally:
+    """The results of one source bucket and rule, added up; latencies one by one, for their percentiles."""
+
+    replicated: int = 0
+    deleted: int = 0
+    unverified: int = 0
+    """Objects whose bytes were written although S3 keeps no checksum of them that can be computed."""
+    failed: int = 0
+    bytes: int = 0
+    latencies: list[float] = field(default_factory=list)
+    pending: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result, lag: float | None) -> None:
+        is_changed = False
+        for outcome in result.outcomes:
+            self.bytes += outcome.bytes
+            if outcome.changed:
+                is_changed = True
+                is_deleted = outcome.done == Action.DELETE
+                self.deleted += is_deleted
+                self.replicated += not is_deleted
+                self.unverified += outcome.check == "none" and Action.PUT in outcome.actions
+        if is_changed and lag is not None:
+            self.latencies.append(lag)
+        if result.errors:
+            self.failed += any(not error.retryable for error in result.errors)
+            if result.retryable:
+                self.pending.append(result)
+
+    def metrics(self, now: datetime) -> list[_Metric]:
+        return [
+            ("OperationsReplicated", "Count", [self.replicated]),
+            ("OperationsDeleted", "Count", [self.deleted]),
+            ("OperationsUnverified", "Count", [self.unverified]),
+            ("OperationsFailedReplication", "Count", [self.failed]),
+            ("BytesReplicated", "Bytes", [self.bytes]),
+            ("BytesPendingReplication", "Bytes", [sum([result.work.size for result in self.pending])]),
+            *_pending(self.pending, now),
+            ("ReplicationLatency", "Seconds", self.latencies),
+        ]
 
 
-def _is_unverified(outcome: Outcome) -> bool:
-    """Return True if bytes were written that no checksum of S3's vouches for."""
-    return Action.PUT in outcome.actions and outcome.check == "none"
+def _by_side(failed: Iterable[Result]) -> dict[tuple[str, Side], list[Result]]:
+    """Return the keys that are tried again, by source bucket and the side at which they failed."""
+    found: dict[tuple[str, Side], list[Result]] = {}
+    for result in failed:
+        for side in {side_of(error) for error in result.errors if error.retryable}:
+            if side:
+                found.setdefault((result.work.bucket, side), []).append(result)
+    return found
+
+
+def _pending(results: Sequence[Result], now: datetime) -> list[_Metric]:
+    """Return how many keys are tried again, and the seconds since the oldest of their events."""
+    times = [change.time for result in results for change in result.work.changes if change.time]
+    ages = [_seconds(min(times), now)] if times else []
+    return [("OperationsPendingReplication", "Count", [len(results)]), ("OldestPendingSeconds", "Seconds", ages)]
+
+
+def _emit(namespace: str, now: datetime, by: Sequence[Mapping[str, str]], metrics: Sequence[_Metric]) -> None:
+    """Write those metrics that have values, counted by each set of dimensions; the first set has all of them.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
+    while metrics := [metric for metric in metrics if metric[2]]:
+        directive = {
+            "Namespace": namespace,
+            "Dimensions": [[*dimensions] for dimensions in by],
+            "Metrics": [{"Name": name, "Unit": unit} for name, unit, _ in metrics],
+        }
+        about = {"Timestamp": int(now.timestamp() * 1000), "CloudWatchMetrics": [directive]}
+        values = {name: values[:_VALUES] for name, _, values in metrics}
+        sys.stdout.write(_JSON({"_aws": about, **by[0], **values}) + "\n")
+        metrics = [(name, unit, values[_VALUES:]) for name, unit, values in metrics]
 
 
 def _write(lines: Iterable[Mapping[str, object]]) -> None:
@@ -135,42 +161,50 @@ def _write(lines: Iterable[Mapping[str, object]]) -> None:
     if not logging.getLogger(logger.service).isEnabledFor(logging.INFO):
         return
     handler = cast("logging.StreamHandler[TextIO]", logger.registered_handler)
-    text = "".join([json.dumps(line, separators=(",", ":"), default=str) + handler.terminator for line in lines])
+    text = "".join([_JSON(line) + handler.terminator for line in lines])
     with handler.lock or nullcontext():
         handler.stream.write(text)
         handler.flush()
 
 
-def _line(result: Result, lag: float | None) -> dict[str, object]:
-    work = result.work
-    events = sorted({change.event for change in work.changes})
-    return {"bucket": work.bucket, "key": work.key, "events": events, "seconds_since_event": lag}
-
-
-def _outcome_line(result: Result, outcome: Outcome, now: datetime) -> dict[str, object]:
-    """What is logged of an outcome."""
+def _outcome_line(result: Result, outcome: Outcome, lag: float | None, timestamp: str) -> dict[str, object]:
+    """Return what is logged of an outcome."""
+    done, rule = outcome.done, outcome.rule
     return {
         "level": "INFO",
-        "message": outcome.done,
-        "timestamp": f"{str(now)[:19]},{now.microsecond // 1000:03}+0000",
+        "message": done,
+        "timestamp": timestamp,
         "service": logger.service,
-        **_line(result, _lag(result, now)),
-        "outcome": outcome.done,
+        **_line(result, lag),
+        "outcome": done,
         "actions": outcome.actions,
         "why": outcome.why,
-        "rule": outcome.rule.id,
-        "destination": f"{outcome.rule.destination}/{outcome.name}",
+        "rule": rule.id,
+        "destination": f"{rule.destination}/{outcome.name}",
         "bytes": outcome.bytes,
         "check": outcome.check,
     }
 
 
-def _rule(result: Result) -> str:
-    return result.outcomes[0].rule.id if result.outcomes else "none"
+def _line(result: Result, lag: float | None) -> dict[str, object]:
+    """Return what every line on a key has."""
+    work = result.work
+    events = sorted({change.event for change in work.changes})
+    return {"bucket": work.bucket, "key": work.key, "events": events, "seconds_since_event": lag}
+
+
+def _log_errors(result: Result, now: datetime) -> None:
+    for error in result.errors:
+        if isinstance(error, CircuitOpen):
+            continue  # one line tells of the opening, and a metric counts the keys
+        log = logger.info if error.code == IN_PARTS else logger.warning if error.retryable else logger.error
+        cause = error.__cause__ if error.code == "Unforeseen" else None
+        extra = _line(result, _lag(result, now)) | {"outcome": "failed", "code": error.code}
+        log(str(error), extra=extra, exc_info=cause)
 
 
 def _lag(result: Result, now: datetime) -> float | None:
-    """Seconds since the last event of the key, None where no event told its time."""
+    """Return the seconds since the last event of the key; None if no event has a time."""
     times = [change.time for change in result.work.changes if change.time]
     return _seconds(max(times), now) if times else None
 
@@ -180,7 +214,7 @@ def _seconds(since: datetime, now: datetime) -> float:
 
 
 def parked(reason: ReplicationError, where: str, changes: Sequence[Change]) -> None:
-    """Log that a message was given up, why, and of which objects it told."""
+    """Log that a message was parked in the dead-letter queue, why, and which objects it names."""
     objects = [f"{change.bucket}/{change.key}" for change in changes[:_NAMED]]
     logger.error("parked", extra={"code": reason.code, "detail": str(reason), "delivery": where, "objects": objects})
 
@@ -197,7 +231,7 @@ def switched(change: Switched) -> None:
 
 
 def ignored(what: str) -> None:
-    """Log what was told that changes no copy."""
+    """Log a record after which no copy needs a change."""
     logger.debug("ignored", extra={"why": what})
 
 
@@ -205,22 +239,14 @@ def checked(namespace: str, bucket: str, faults: Sequence[Mapping[str, str]]) ->
     """Log each fault that the check on its schedule found, and measure their number."""
     for fault in faults:
         logger.error("found a fault", extra=dict(fault))
-    _count(namespace, {"SourceBucket": bucket}, "CheckFaults", MetricUnit.Count, len(faults))
+    _emit(namespace, datetime.now(UTC), [{"SourceBucket": bucket}], [("CheckFaults", "Count", [len(faults)])])
 
 
 def canary(namespace: str, bucket: str, failures: Mapping[str, str], seconds: Mapping[str, float]) -> None:
     """Log each step of a run that failed, and measure their number, and how long the others took."""
     for step, detail in failures.items():
         logger.error("the canary failed", extra={"bucket": bucket, "step": step, "detail": detail})
-    _count(namespace, {"SourceBucket": bucket}, "CanaryFailures", MetricUnit.Count, len(failures))
+    now = datetime.now(UTC)
+    _emit(namespace, now, [{"SourceBucket": bucket}], [("CanaryFailures", "Count", [len(failures)])])
     for step, taken in seconds.items():
-        dimensions = {"SourceBucket": bucket, "Step": step}
-        _count(namespace, dimensions, "CanaryLatency", MetricUnit.Seconds, taken)
-
-
-def _count(namespace: str, dimensions: Mapping[str, str], name: str, unit: MetricUnit, value: float) -> None:
-    metrics = EphemeralMetrics(namespace=namespace)
-    for dimension, of in dimensions.items():
-        metrics.add_dimension(dimension, of)
-    metrics.add_metric(name, unit, value)
-    metrics.flush_metrics()
+        _emit(namespace, now, [{"SourceBucket": bucket, "Step": step}], [("CanaryLatency", "Seconds", [taken])])

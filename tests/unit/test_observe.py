@@ -135,6 +135,16 @@ def test_metrics_are_added_up_by_bucket_and_rule(capsys: pytest.CaptureFixture[s
     assert found == {("src", "reports"): 2, ("other", "reports"): 1, ("src", "none"): 0}
 
 
+def test_a_line_has_as_many_values_of_a_metric_as_cloudwatch_reads(
+    capsys: pytest.CaptureFixture[str], log: io.StringIO
+) -> None:
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html."""
+    _, metrics = report(capsys, log, *(result(key=f"k{number}") for number in range(230)))
+    assert [len(item["ReplicationLatency"]) for item in metrics] == [100, 100, 30]
+    assert [item.get("OperationsReplicated") for item in metrics] == [[230], None, None]
+    assert all(item["SourceBucket"] == "src" and item["Rule"] == "reports" for item in metrics)
+
+
 def test_no_event_time_is_no_latency(capsys: pytest.CaptureFixture[str], log: io.StringIO) -> None:
     (line,), (metrics,) = report(capsys, log, result(time=None))
     assert line.get("seconds_since_event") is None
