@@ -81,7 +81,9 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
 
 
 @contextmanager
-def _shim(request: pytest.FixtureRequest, _folder: Path, kind: Callable[..., GcsDestination] = GcsDestination) -> Iterator[Rig]:
+def _shim(
+    request: pytest.FixtureRequest, _folder: Path, kind: Callable[..., GcsDestination] = GcsDestination
+) -> Iterator[Rig]:
     server = request.getfixturevalue("gcs_server")
     name = f"contract-{uuid.uuid4().hex}"
     blobs = Path(server.folder) / ".gcs" / "blobs"
