@@ -48,7 +48,7 @@ CRC64NVME = base64.b64encode(anycrc.Model("CRC64-NVME").calc(DATA).to_bytes(8, "
 CHECKSUMS = {"CRC32C": crc32c(DATA), "CRC64NVME": CRC64NVME}
 CUT = "CRC32 of parts", "SHA256 of parts", "ETAG of parts"
 KEYED = "CRC32C", "CRC32 of parts"
-"""With these a customer-managed key is tried in the suite too: the others differ only in how a checksum is worked out."""
+"""With these a customer-managed key is tried too: the others differ only in how a checksum is worked out."""
 CASES = [
     pytest.param(seed, algorithm, under_a_key, marks=() if is_quick else pytest.mark.slow)
     for seed in range(12)
