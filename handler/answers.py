@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from handler.core.decide import DRY_RUN, Action
 from handler.core.errors import ReplicationError
-from handler.core.reconcile import DRY_RUN, Action, Outcome
+from handler.core.route import Outcome
 
 LONGEST = 1024
 """Characters that S3 takes of a result."""

@@ -12,9 +12,9 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, APIGatewayRestResolver, Response
 
 from handler.core.batch import Result
+from handler.core.decide import DRY_RUN
 from handler.core.errors import Malformed
 from handler.core.model import KEY_BYTES, Change
-from handler.core.reconcile import DRY_RUN
 
 PATHS = ("/v1/replicate/", "/v1/replicate")
 _BUCKET_MAX = 63

@@ -13,7 +13,8 @@ from handler.core.errors import Refused, ReplicationError, Unavailable
 from handler.core.model import SMALL, Change, CopyTask, Rule
 from handler.core.parts import Parts
 from handler.core.ports import Destination, Source
-from handler.core.reconcile import Outcome, Route, reconcile
+from handler.core.reconcile import reconcile
+from handler.core.route import Outcome, Route
 
 REMEMBERED = 10_000
 """Copies that an instance remembers to exist; some 2 MB."""

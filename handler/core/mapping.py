@@ -188,6 +188,11 @@ def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in _compared(metadata).items() if name.startswith(PROVENANCE)}
 
 
+def has_provenance(replica: Replica, stamp: Stamp) -> bool:
+    """Return True if the replica names the same state of the same key, and the same rule, as the stamp."""
+    return provenance(replica.stamp.metadata) == provenance(stamp.metadata)
+
+
 def before_rewrite(original: Original, replica: Replica, stamp: Stamp) -> Stamp:
     """Return what to patch first where `stamp` asks for a storage class or key whose rewrite may outlive an invocation.
 
@@ -206,22 +211,18 @@ def _undigested(stamp: Stamp) -> Stamp:
     return replace(stamp, metadata=metadata)
 
 
-def with_check(stamp: Stamp, check: str) -> Stamp:
-    """Return the stamp with the name of the check that the bytes passed."""
-    return replace(stamp, metadata={**stamp.metadata, CHECK: check})
-
-
-def recorded(stamp: Stamp, replica: Replica | None = None) -> Stamp:
-    """Return the stamp with a record of the bytes' CRC32C: a replica's, or whatever a `put` finds.
+def checked(stamp: Stamp, check: str, replica: Replica | None = None) -> Stamp:
+    """Return the stamp with the name of the check that the bytes passed, and a record of their CRC32C.
 
     Args:
         stamp: what the copy carries.
-        replica: the copy whose bytes are known to be right; None for bytes that are yet to be put.
+        check: the check's name.
+        replica: the copy that has the bytes already; None for bytes yet to be written, whose CRC32C the write records.
     """
-    asking = replace(stamp, crc32c_name=CRC32C)
+    noted = replace(stamp, metadata={**stamp.metadata, CHECK: check}, crc32c_name=CRC32C)
     if replica is None:
-        return asking
-    return asking.recording(replica.crc32c) if replica.crc32c else stamp
+        return noted
+    return noted.recording(replica.crc32c) if replica.crc32c else replace(noted, crc32c_name="")
 
 
 def standing_check(original: Original, replica: Replica) -> str:

@@ -30,7 +30,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from handler.core.checksums import Layout, check_of_parts, is_of_parts
@@ -68,14 +68,6 @@ def most_calls(size: int, rate: float, seconds: float) -> int:
     pages = 1 + spans // 1000
     composes = 1 + math.ceil(invocations * parts / (FAN - 1))
     return spans * (invocations * (4 + pages + 2 * parts) + pages + composes) + spans // (FAN - 1) + 10
-
-
-@dataclass(frozen=True)
-class Copied:
-    """A finished copy, and the check that its bytes passed: "none" where S3 keeps none that could be made."""
-
-    replica: Replica
-    check: str
 
 
 class Parts:
@@ -166,7 +158,7 @@ class Parts:
         *,
         expect: Generation,
         has_time: Callable[[], bool],
-    ) -> Copied | None:
+    ) -> tuple[Replica, str] | None:
         """Bring a copy on: copy what is missing, or hand it over; compose where all is there.
 
         Args:
@@ -177,7 +169,7 @@ class Parts:
             has_time: False when there is no time for another part.
 
         Returns:
-            The copy, or None where others are to finish it.
+            The copy and the check that its bytes passed, or None where others are to finish it.
 
         Raises:
             Moved: as `Job.copy` and `Joining.compose` do.
@@ -189,7 +181,7 @@ class Parts:
         if chain is None:
             return None
         try:
-            return Copied(*Joining(job).compose(chain, stamp, expect, has_time, self._threads.map))
+            return Joining(job).compose(chain, stamp, expect, has_time, self._threads.map)
         except Corrupt:
             sweep(job.destination, job.destination.list(job.plan.prefix), has_time)
             self._require_boundaries(job, work)

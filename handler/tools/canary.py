@@ -20,8 +20,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import config
 from handler.core.batch import Work
+from handler.core.decide import DRY_RUN, EQUAL, Action
 from handler.core.model import Change
-from handler.core.reconcile import DRY_RUN, EQUAL, Action
 from handler.tools.rows import CLIENTS, detail_of
 
 if TYPE_CHECKING:

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from handler.core.decide import Action
 from handler.core.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 from handler.core.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Replica, Rule, Stamp
 from handler.core.ports import Composer, Destination, Reader
-from handler.core.reconcile import Action, Route, reconcile
+from handler.core.reconcile import reconcile
+from handler.core.route import Route
 from tests.contract.rigs import Rig
 from tests.fakes import (
     BadReader,

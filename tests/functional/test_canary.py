@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from handler.core.reconcile import EQUAL
+from handler.core.decide import EQUAL
 from handler.tools import canary
 from local_emulator import moto_fixes
 from tests.functional.conftest import Bucket

@@ -11,7 +11,8 @@ from handler.adapters.gcs.upload import CHUNK
 from handler.adapters.retry import TRIES
 from handler.core.errors import Unavailable
 from handler.core.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
-from handler.core.reconcile import Route, reconcile
+from handler.core.reconcile import reconcile
+from handler.core.route import Route
 from tests.fakes import MemorySource, crc32c, reader
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import LOST, Request, Trouble, Wire, every, ranges, sends

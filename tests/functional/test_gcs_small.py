@@ -15,7 +15,8 @@ import pytest
 from handler.adapters.gcs.destination import GcsDestination
 from handler.core.errors import Corrupt, Moved, Unavailable
 from handler.core.model import ABSENT, KIB, MIB, SMALL, Generation, Headers, Rule, Stamp
-from handler.core.reconcile import Route, reconcile
+from handler.core.reconcile import reconcile
+from handler.core.route import Route
 from tests.fakes import BadReader, MemorySource, breaks, crc32c, ends_early, md5, reader
 from tests.functional.conftest import Bucket, Slept
 from tests.functional.wire import LOST, Trouble, Wire, every, sends

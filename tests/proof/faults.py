@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from handler.core import composing, plan, staging
+from handler.core import composing, copying, decide, plan, staging
 from tests.proof.histories import without_checksums
 from tests.proof.invariants import Invariant
 from tests.proof.mutants import Mutant
@@ -12,72 +12,74 @@ _ANY = "type(expect)(-1, -1)"
 LOOP = (
     Mutant(
         "acknowledges without the last look",
-        "        return self._is_handed_over()\n",
-        "        return True\n",
+        "        return decision if Action.HAND_OVER in self.actions else None\n",
+        "        return decision\n",
         invariant=Invariant.LEFT,
     ),
     Mutant(
         "acknowledges the fast path without the last look",
-        "        loop.try_at_once(Replica())\n",
-        "        loop.try_at_once(Replica())\n"
+        "        loop.copy_at_once(Replica())\n",
+        "        loop.copy_at_once(Replica())\n"
         "        if loop.actions:\n"
-        "            loop.decision = Decision(Action.NOTHING, '', route.rules[0])\n"
-        "            return loop.outcome()\n",
+        "            return loop.outcome(Decision(Action.NOTHING, '', route.rules[0]))\n",
         invariant=Invariant.LEFT,
     ),
     Mutant(
         "takes a failed condition for success",
         "        except Moved:\n            self.replica, self.lost = None, True\n        return",
-        "        except Moved:\n            return True\n        return",
+        "        except Moved:\n            return decision\n        return",
         invariant=Invariant.LEFT,
     ),
     Mutant(
         "takes a lost answer for success",
         "        except Moved:\n            self.replica, self.lost = None, True\n        return",
-        "        except Unavailable:\n            return True\n"
+        "        except Unavailable:\n            return decision\n"
         "        except Moved:\n            self.replica, self.lost = None, True\n        return",
         invariant=Invariant.LEFT,
     ),
     Mutant(
         "puts without a condition",
-        "self._put(body, decision.stamp, expect)",
-        f"self._put(body, decision.stamp, {_ANY})",
+        "self.put(body, decision.stamp, expect=expect)",
+        f"self.put(body, decision.stamp, expect={_ANY})",
+        copying,
         invariant=Invariant.WENT_BACK,
         slow=True,
     ),
     Mutant(
         "deletes without a condition",
-        "destination.delete(self.name, expect=expect)",
-        f"destination.delete(self.name, expect={_ANY})",
+        "destination.delete(name, expect=expect)",
+        f"destination.delete(name, expect={_ANY})",
         invariant=Invariant.NOTHING_THERE,
     ),
     Mutant(
         "patches without a condition",
-        "destination.patch(self.name, stamp, expect=expect)",
-        f"destination.patch(self.name, stamp, expect={_ANY})",
+        "mapping.checked(decision.stamp, check, replica), expect=expect)",
+        f"mapping.checked(decision.stamp, check, replica), expect={_ANY})",
         invariant=Invariant.NOTHING_THERE,
     ),
     Mutant(
         "reads whatever state there is",
-        "open(self.key, at=original)",
-        "open(self.key)",
+        "open(original.key, at=original)",
+        "open(original.key)",
+        copying,
         invariant=Invariant.MIXED,
         slow=True,
     ),
     Mutant(
         "asks the source before the destination",
         "        if self.replica is None:\n"
-        "            self.replica = self.route.destination.head(self.name)\n"
+        "            self.replica = self.route.destination.head(self.copying.name)\n"
         "            if",
         "        if self.replica is None:\n"
         "            self.original = self.route.source.head(self.key)\n"
-        "            self.replica = self.route.destination.head(self.name)\n"
-        "            self.decision = self._decide(self.original, self.replica)\n"
+        "            self.replica = self.route.destination.head(self.copying.name)\n"
+        "            decision = self.decide(self.original, self.replica)\n"
         "            try:\n"
-        "                self.replica = self._act(self.decision, self.original, self.replica)\n"
+        "                if decision.action is not Action.NOTHING:\n"
+        "                    self.replica = self.act(decision, self.original, self.replica)\n"
         "            except Moved:\n"
         "                self.replica = None\n"
-        "            return self._is_handed_over()\n"
+        "            return None\n"
         "            if",
         invariant=Invariant.WENT_BACK,
         slow=True,
@@ -98,18 +100,21 @@ LOOP = (
         "deletes what is not its own",
         "if not mapping.is_ours(replica, rules[0], key):",
         "if False:",
+        decide,
         invariant=Invariant.DELETED_FOREIGN,
     ),
     Mutant(
         "takes existence for equality",
         "if mapping.is_equal(original, replica, stamp):",
         "if replica.exists:",
+        decide,
         invariant=Invariant.BYTES,
     ),
     Mutant(
         "takes equal bytes for equality",
         "if mapping.is_equal(original, replica, stamp):",
         "if mapping.has_same_bytes(original, replica, stamp):",
+        decide,
         invariant=Invariant.ATTRIBUTES,
         slow=True,
     ),
@@ -117,23 +122,29 @@ LOOP = (
         "patches where bytes differ",
         "if mapping.has_same_bytes(original, replica, stamp) and",
         "if replica.exists and",
+        decide,
         invariant=Invariant.MIXED,
         slow=True,
     ),
     Mutant(
-        "never deletes", "return Decision(Action.DELETE,", "return Decision(Action.NOTHING,", invariant=Invariant.LEFT
+        "never deletes",
+        "return Decision(Action.DELETE,",
+        "return Decision(Action.NOTHING,",
+        decide,
+        invariant=Invariant.LEFT,
     ),
     Mutant(
         "acknowledges an event as soon as its parts are handed over",
-        "        if self.task is None:\n            raise Unavailable(",
-        "        if self.task is None:\n            return True\n            raise Unavailable(",
+        "        if self.copying.task is None:\n",
+        "        if self.copying.task is None:\n            return self.did(Action.HAND_OVER, replica)\n",
         invariant=Invariant.PART_LEFT,
         of_parts=True,
     ),
     Mutant(
         "leaves staged parts behind",
-        "sweep(self.route.destination, self._unneeded(self.staged), self.has_time)",
+        "sweep(self.route.destination, unneeded, self._has_time)",
         "pass",
+        copying,
         invariant=Invariant.PART_LEFT,
         of_parts=True,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from handler.core import batch, mapping, reconcile
+from handler.core import batch, decide, mapping, reconcile
 from tests.proof import routes
 from tests.proof.invariants import Invariant
 from tests.proof.mutants import Mutant
@@ -42,7 +42,7 @@ ROUTES = (
     ),
     _fault(
         "judges a delete by the rule of the highest priority",
-        reconcile,
+        decide,
         "[rule for rule in rules if rule.id == mapping.made_by(replica)] or rules",
         "rules[:1]",
         Invariant.DELETED_KEPT,
@@ -50,7 +50,7 @@ ROUTES = (
     ),
     _fault(
         "deletes where the rule that made the copy is gone, whatever the others say",
-        reconcile,
+        decide,
         "== mapping.made_by(replica)] or rules",
         "== mapping.made_by(replica)] or rules[:1]",
         Invariant.DELETED_KEPT,
@@ -66,7 +66,7 @@ ROUTES = (
     ),
     _fault(
         "deletes a copy of an earlier release, which may be another key's",
-        reconcile,
+        decide,
         "if is_name_shared and mapping.made_by(replica) is None:",
         "if False:",
         Invariant.DELETED_LIVE,
@@ -147,22 +147,22 @@ ROUTES = (
     _fault(
         "patches without end what the store writes otherwise",
         reconcile,
-        "is_own = self.patched is not None and self.patched.generation == replica.generation",
-        "is_own = False",
+        "if self.patched == replica.generation else decision",
+        "if False else decision",
         Invariant.NO_END,
         routes.stores,
     ),
     _fault(
         "deletes a copy whose metadata changed since it looked",
         reconcile,
-        "destination.delete(self.name, expect=expect)",
-        "destination.delete(self.name, expect=expect._replace(metageneration=-1))",
+        "destination.delete(name, expect=expect)",
+        "destination.delete(name, expect=expect._replace(metageneration=-1))",
         Invariant.DELETED_KEPT,
         routes.tags,
     ),
     _fault(
         "patches customTime back",
-        reconcile,
+        decide,
         " and not mapping.is_earlier(stamp, replica.stamp):",
         ":",
         Invariant.TIME_GOES_BACK,

@@ -207,26 +207,27 @@ PLANTED = (
     Planted(
         fault="asks the source before the destination",
         module=reconcile,
-        function="_Loop.turn",
-        old="    if self.replica is None:\n        self.replica = self.route.destination.head(self.name)\n",
+        function="_Loop.attempt",
+        old="    if self.replica is None:\n        self.replica = self.route.destination.head(self.copying.name)\n",
         new="    if self.replica is None:\n"
         "        self.original = self.route.source.head(self.key)\n"
-        "        self.replica = self.route.destination.head(self.name)\n"
-        "        self.decision = self._decide(self.original, self.replica)\n"
+        "        self.replica = self.route.destination.head(self.copying.name)\n"
+        "        decision = self.decide(self.original, self.replica)\n"
         "        try:\n"
-        "            self.replica = self._act(self.decision, self.original, self.replica)\n"
+        "            if decision.action is not Action.NOTHING:\n"
+        "                self.replica = self.act(decision, self.original, self.replica)\n"
         "        except Moved:\n"
         "            self.replica = None\n"
-        "        return False\n",
+        "        return None\n",
         scenario="a race for a few keys",
         invariant=liveness_run.STEP_BACK,
     ),
     Planted(
         fault="deletes without a condition",
         module=reconcile,
-        function="_Loop._act",
-        old="destination.delete(self.name, expect=expect)",
-        new="destination.delete(self.name, expect=type('Any', (Generation,), {'__ne__': lambda *_: False})(0, 0))",
+        function="_Loop.act",
+        old="destination.delete(name, expect=expect)",
+        new="destination.delete(name, expect=type('Any', (Generation,), {'__ne__': lambda *_: False})(0, 0))",
         scenario="a race for a few keys",
         invariant=liveness_run.STEP_BACK,
     ),

@@ -25,7 +25,8 @@ from handler.core.model import CopyTask, Generation, Original, Replica, Rule, Sp
 from handler.core.parts import Parts
 from handler.core.ports import Reader
 from handler.core.rate import RateEstimate
-from handler.core.reconcile import Route, reconcile
+from handler.core.reconcile import reconcile
+from handler.core.route import Route
 from handler.wiring import MARGIN
 
 RULE = Rule(id="r", source="src", destination="gs://dst")

@@ -20,8 +20,9 @@ import pytest
 from handler import backoff, observe
 from handler.core.batch import Result, Work
 from handler.core.breaker import Side
+from handler.core.decide import Action
 from handler.core.model import Change, Rule
-from handler.core.reconcile import Action, Outcome
+from handler.core.route import Outcome
 from tests.fakes import original_of
 from tests.proof.virtual import Deployment, Shape, Trouble, steady
 from tests.unit.alarms import MINUTE, Alarm, Metrics, states

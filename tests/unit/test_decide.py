@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from handler.core import mapping
+from handler.core.decide import Action, decide
 from handler.core.errors import Refused
 from handler.core.model import LONG_REWRITE, Generation, Headers, Lock, Original, Replica, Rule, Stamp
-from handler.core.reconcile import Action, decide
 from tests.fakes import BEGINNING, crc32c, md5, original_of
 
 DATA = b"Sample data\n"
@@ -40,7 +40,7 @@ def changed(copy: Replica, *, headers: Headers | None = None, size: int | None =
 
 def recorded(original: Original, data: bytes = DATA, now: bytes = DATA) -> Replica:
     """A copy made of `data`, whose CRC32C was recorded, and whose bytes are `now` others; no MD5, as if composed."""
-    copy = foreign(now, mapping.recorded(mapping.stamp_of(original, RULE)).recording(crc32c(data)))
+    copy = foreign(now, mapping.checked(mapping.stamp_of(original, RULE), "none").recording(crc32c(data)))
     return replace(copy, md5=None)
 
 
@@ -140,7 +140,7 @@ ROWS = [
     (
         "equal, though a checksum was noted beside",
         PLAIN,
-        copy_of(PLAIN, stamp=mapping.with_check(mapping.stamp_of(PLAIN, RULE), "MD5")),
+        copy_of(PLAIN, stamp=mapping.checked(mapping.stamp_of(PLAIN, RULE), "MD5")),
         (RULE,),
         Action.NOTHING,
         "low",

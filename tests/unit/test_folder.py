@@ -18,10 +18,12 @@ import pytest
 
 from handler.adapters.folder.destination import FolderDestination
 from handler.adapters.folder.names import STATE, natural_path
+from handler.core.decide import Action
 from handler.core.errors import Moved, Refused, ReplicationError, Unavailable
 from handler.core.model import ABSENT, Generation, Replica, Rule, Stamp
 from handler.core.ports import Destination
-from handler.core.reconcile import Action, Route, reconcile
+from handler.core.reconcile import reconcile
+from handler.core.route import Route
 from tests.fakes import BadReader, MemorySource, crc32c, md5, reader
 from tests.unit.folder_writer import KEY, body, write
 

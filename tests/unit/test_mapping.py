@@ -15,11 +15,11 @@ from handler.core.mapping import (
     PROVENANCE,
     RESERVED,
     TAG,
+    checked,
     is_ours,
     provenance,
     stamp_of,
     standing_check,
-    with_check,
 )
 from handler.core.model import Generation, Headers, Original, Replica, Rule, Stamp
 from tests.fakes import BEGINNING, crc32c, original_of
@@ -227,9 +227,9 @@ def test_the_key_goes_along_where_the_name_does_not_tell_it(rule: Rule, key: str
 
 def test_the_check_a_copy_passed_is_noted_and_is_no_part_of_equality() -> None:
     stamp = stamp_of(ORIGINAL, RULE)
-    checked = with_check(stamp, "SHA256")
-    assert provenance(checked.metadata) == provenance(stamp.metadata)
-    assert standing_check(ORIGINAL, Replica(generation=Generation(1, 1), stamp=checked)) == "SHA256"
+    noted = checked(stamp, "SHA256")
+    assert provenance(noted.metadata) == provenance(stamp.metadata)
+    assert standing_check(ORIGINAL, Replica(generation=Generation(1, 1), stamp=noted)) == "SHA256"
 
 
 @pytest.mark.parametrize(

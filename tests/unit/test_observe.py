@@ -15,9 +15,10 @@ import pytest
 from handler import observe
 from handler.core.batch import Result, Work
 from handler.core.breaker import OPENS_AFTER, CircuitOpen, Circuits, KeyFails, Side
+from handler.core.decide import Action
 from handler.core.errors import Corrupt, Refused, ReplicationError, Unavailable
 from handler.core.model import Change, Rule
-from handler.core.reconcile import Action, Outcome
+from handler.core.route import Outcome
 from tests.fakes import original_of
 
 RULE = Rule(id="reports", source="src", destination="gs://dst")

@@ -15,12 +15,14 @@ import anycrc
 import pytest
 
 from handler.core.composing import FAN, Joining
+from handler.core.decide import EQUAL, Action
 from handler.core.errors import Corrupt, Moved, Unavailable
 from handler.core.model import ABSENT, GIB, MIB, TIB, CopyTask, Original, Replica, Rule, S3Part, Span, Stamp
 from handler.core.parts import HUGE, LARGE, Parts
 from handler.core.plan import SPAN, STAGING, Plan
 from handler.core.rate import RateEstimate
-from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
+from handler.core.reconcile import IN_PARTS, reconcile
+from handler.core.route import Outcome, Route
 from handler.core.staging import Job
 from handler.events import Trigger, parse
 from handler.messages import part_message

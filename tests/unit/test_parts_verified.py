@@ -9,12 +9,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
 
+from handler.core.decide import EQUAL, Action
 from handler.core.errors import Corrupt, Unavailable
 from handler.core.model import MIB, CopyTask, Rule, Stamp
 from handler.core.parts import Parts
 from handler.core.rate import RateEstimate
 from handler.core.readers import COMPOSITES
-from handler.core.reconcile import EQUAL, IN_PARTS, Action, Outcome, Route, reconcile
+from handler.core.reconcile import IN_PARTS, reconcile
+from handler.core.route import Outcome, Route
 from handler.events import parse
 from handler.messages import part_message
 from tests.fakes import EvenRate, MemoryDestination, MemorySource, checksum, original_of

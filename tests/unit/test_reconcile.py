@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from handler.core.decide import DRY_RUN, Action
 from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.core.model import SMALL, Generation, Headers, Replica, Rule, Stamp
 from handler.core.plan import STAGING
 from handler.core.ports import Reader
-from handler.core.reconcile import DRY_RUN, TURNS, Action, Outcome, Route, reconcile
+from handler.core.reconcile import TURNS, reconcile
+from handler.core.route import Outcome, Route
 from tests.fakes import Faults, MemoryDestination, MemorySource, crc32c, reader
 
 RULE = Rule(id="r", source="src", destination="gs://dst", destination_prefix="copies/")

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from handler import rest
 from handler.core.batch import Result, Work
+from handler.core.decide import Action
 from handler.core.errors import Corrupt, Refused, Unavailable
 from handler.core.model import Change, Rule
-from handler.core.reconcile import Action, Outcome
+from handler.core.route import Outcome
 from tests.fakes import original_of
 
 EVENTS = Path(__file__).parents[2] / "events"

@@ -13,9 +13,10 @@ import pytest
 
 from handler import backoff, config, observe
 from handler.core.batch import Result, Work
+from handler.core.decide import Action
 from handler.core.errors import Refused, Unavailable
 from handler.core.model import Change, Rule
-from handler.core.reconcile import Action, Outcome
+from handler.core.route import Outcome
 from handler.tools.canary import FOLDER
 from handler.tools.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
 from tests.unit.cfn import (
