@@ -4,6 +4,11 @@
 ifndef ARCHITECTURE
 ARCHITECTURE := $(or $(patsubst .aws-sam/for-%,%,$(firstword $(wildcard .aws-sam/for-*))),arm64)
 endif
+# The client of GCS that is built in: likewise.
+ifndef GCS_CLIENT
+GCS_CLIENT := $(or $(patsubst .aws-sam/with-%,%,$(firstword $(wildcard .aws-sam/with-*))),json-api)
+endif
+export GCS_CLIENT
 # The handler runs on AWS's Python $(PYTHON_VERSION); where the desk has none, what is tried here is built for the desk's.
 PYTHON_VERSION := 3.13
 TARGET_PYTHON ?= $(shell for python in python$(PYTHON_VERSION) "$$(uv python find $(PYTHON_VERSION) 2>/dev/null)" \
@@ -18,13 +23,16 @@ DESK := .aws-sam/desk/ReplicatorFunction
 RUNTIME := .aws-sam/runtime
 SAM_READY := .venv-sam/.ready
 LINT_READY := .venv-lint/.ready
-HANDLER := $(shell find handler -name '*.py') handler/Makefile handler/requirements.txt
+HANDLER := $(shell find handler -name '*.py') handler/Makefile $(wildcard handler/requirements*.txt)
 # Neither telemetry nor an account: sam looks for credentials otherwise, and asks AWS who they are.
 SAM := env -u AWS_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
 	SAM_CLI_TELEMETRY=0 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam
 # sam deploys an existing stack with the processor it has, so the built template allows that of its code only.
 PIN = sed -e '/^  Architecture:/,/^    Default:/{' -e '/^    - /{' -e '/ $(ARCHITECTURE)$$/!d' -e '}' \
-	-e 's/^    Default: .*/    Default: $(ARCHITECTURE)/' -e '}' $(BUILT) > $(BUILT).pinned && mv $(BUILT).pinned $(BUILT)
+	-e 's/^    Default: .*/    Default: $(ARCHITECTURE)/' -e '}' $(CHOOSE) $(BUILT) > $(BUILT).pinned && mv $(BUILT).pinned $(BUILT)
+# Google's client is of no use unless the functions are told to use it.
+CHOOSE = $(if $(filter google-cloud-storage,$(GCS_CLIENT)),-e '/^ *REPLICATION_RULES:/{' -e h \
+	-e 's/REPLICATION_RULES:.*/GCS_CLIENT: $(GCS_CLIENT)/' -e p -e g -e '}')
 part = sed -n '/^\# == $(1)/,/^\# == /p' requirements-aws.txt
 
 .PHONY: build package-report bench-cold sam-local check-template clean-aws
@@ -44,13 +52,16 @@ $(LINT_READY): requirements-aws.txt
 .aws-sam/for-$(ARCHITECTURE): # another processor is another artifact
 	mkdir -p .aws-sam && rm -f .aws-sam/for-* && touch $@
 
-$(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITECTURE)
+.aws-sam/with-$(GCS_CLIENT): # as is another client
+	mkdir -p .aws-sam && rm -f .aws-sam/with-* && touch $@
+
+$(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITECTURE) .aws-sam/with-$(GCS_CLIENT)
 	ARCHITECTURE=$(ARCHITECTURE) PYTHON_VERSION=$(PYTHON_VERSION) PYTHON=$(abspath $(BIN)/python) TARGET_PYTHON=$(TARGET_PYTHON) \
 		$(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 	$(PIN)
 
 # The same recipe for the desk's own processor and Python, to be run here.
-$(DESK)/.complete: $(READY) $(HANDLER)
+$(DESK)/.complete: $(READY) $(HANDLER) .aws-sam/with-$(GCS_CLIENT)
 	rm -rf $(DESK) && mkdir -p $(DESK)
 	$(MAKE) -s --no-print-directory -C handler build-ReplicatorFunction ARTIFACTS_DIR=$(abspath $(DESK)) PYTHON=$(abspath $(BIN)/python) \
 		ARCHITECTURE=$(DESK_ARCHITECTURE) PYTHON_VERSION=$(DESK_PYTHON_VERSION) TARGET_PYTHON=$(DESK_PYTHON)

@@ -7,6 +7,7 @@ import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _MEMORY = 1024
 """MiB taken for granted where the environment does not say."""
 NAMESPACE = "CrossCloudReplicator"
 _BANDWIDTHS = range(MIB, 100 * GIB)
+GCS_CLIENTS = ("json-api", "google-cloud-storage")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _FEDERATION_FIELDS = ("audience", "subject_token_type", "token_url")
 
@@ -62,6 +64,8 @@ class Settings:
     gcp_credentials: str = ""
     """GCP_CREDENTIALS: workload identity federation's configuration as JSON, which the variable may also be the path
     of. Unset: Google's defaults."""
+    gcs_client: str = GCS_CLIENTS[0]
+    """GCS_CLIENT: which client speaks to GCS; the build puts the second one into the zip only if it is asked to."""
     source_bucket_owner: str | None = None
     """SOURCE_BUCKET_OWNER: the account that every source bucket must belong to, unless a rule names another."""
     metrics_namespace: str = NAMESPACE
@@ -120,6 +124,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     owner = environment.get("SOURCE_BUCKET_OWNER", "")
     if owner and not is_account(owner):
         faults.append(f"SOURCE_BUCKET_OWNER must be an AWS account's 12 digits, not {owner!r}")
+    gcs_client = _gcs_client(environment.get("GCS_CLIENT", ""), faults)
     wiring = _wiring(environment.get("WIRING", ""), faults)
     credentials = _federation(environment.get("GCP_CREDENTIALS", "").strip(), faults)
     if faults:
@@ -137,6 +142,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         bandwidth=bandwidth or None,
         dry_run=dry_run == "true",
         gcp_credentials=credentials,
+        gcs_client=gcs_client,
         source_bucket_owner=owner or None,
         wiring=wiring,
         log_level=log_level,
@@ -170,6 +176,16 @@ def _number(text: str, name: str, default: int, allowed: range, faults: list[str
         return int(text)
     faults.append(f"{name} must be a number from {allowed[0]} to {allowed[-1]}, not {text!r}")
     return default
+
+
+def _gcs_client(text: str, faults: list[str]) -> str:
+    """Return the name of the client that speaks to GCS, which must be installed."""
+    name = text or GCS_CLIENTS[0]
+    if name not in GCS_CLIENTS:
+        faults.append(f"GCS_CLIENT must be {' or '.join(GCS_CLIENTS)}, not {name!r}")
+    elif name == "google-cloud-storage" and not (find_spec("google.cloud") and find_spec("google.cloud.storage")):
+        faults.append(f"GCS_CLIENT: {name} is not installed; build with `make build GCS_CLIENT={name}`")
+    return name
 
 
 def _wiring(text: str, faults: list[str]) -> dict[str, Any]:

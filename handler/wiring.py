@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from handler import config, messages, observe
 from handler.adapters import retry
@@ -24,6 +24,9 @@ from handler.core.parts import Parts
 from handler.core.ports import Destination, Source
 from handler.core.rate import RateEstimate
 from handler.core.throttle import ThrottledSource, TokenBucket
+
+if TYPE_CHECKING:
+    from handler.adapters.gcs.objects import JsonObjects
 
 MARGIN = 5.0
 """Seconds before the deadline at which nothing new is begun."""
@@ -155,7 +158,17 @@ class Wiring:
             return FolderDestination(Path(place))
         from handler.adapters.gcs.destination import GcsDestination
 
-        return GcsDestination(self.gcs(), place, time_left=self.deadline.left)
+        return GcsDestination(self.gcs(), place, objects=self._gcs_objects(), time_left=self.deadline.left)
+
+    def _gcs_objects(self) -> type[JsonObjects]:
+        """Return the class that makes the requests to GCS, as GCS_CLIENT says."""
+        if self._settings.gcs_client == "google-cloud-storage":
+            from handler.adapters.gcs.official import OfficialObjects  # not in every zip, and slow to import
+
+            return OfficialObjects
+        from handler.adapters.gcs.objects import JsonObjects
+
+        return JsonObjects
 
     def gcs(self) -> Any:
         """Return the one client of GCS, whose token all threads share."""

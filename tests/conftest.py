@@ -16,6 +16,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from handler import config
 from handler.adapters.s3.client import S3Requests
 from tests.fakes import Faults
 from tests.witness import known
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 _EMPTIED = ("AWS_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "POWERTOOLS_", "STORAGE_", "LAMBDA_", "OTEL_")
-_OURS = ("REPLICATION_RULES", "CONCURRENCY", "DEAD_LETTER_QUEUE_URL", "METRICS_NAMESPACE", "SOURCE_BUCKET_OWNER")
+_OURS = (
+    "REPLICATION_RULES",
+    "GCS_CLIENT",
+    "CONCURRENCY",
+    "DEAD_LETTER_QUEUE_URL",
+    "METRICS_NAMESPACE",
+    "SOURCE_BUCKET_OWNER",
+)
 _LOOPBACK = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -46,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--gcs-server", choices=tuple(known.GCS), help="its name: its known differences are expected")
     group.addoption(
         "--gcs-bucket", help="a live bucket, with application default credentials; its objects are replaced"
+    )
+    group.addoption(
+        "--gcs-client",
+        default="json-api",
+        choices=config.GCS_CLIENTS,
+        help="which client speaks to GCS in the tests that leave it open",
     )
     group.addoption("--s3-url", help="another S3 server, with the credentials of the environment; buckets are made")
     group.addoption("--s3-server", choices=tuple(known.S3), help="its name: its known differences are expected")
@@ -82,7 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _empty_environment() -> Iterator[None]:
+def _empty_environment(request: pytest.FixtureRequest) -> Iterator[None]:
     """Nothing of the machine's own accounts reaches a test, and no test reaches them."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
@@ -90,6 +104,7 @@ def _empty_environment() -> Iterator[None]:
                 patch.delenv(name)
         for name, value in _LOOPBACK.items():
             patch.setenv(name, value)
+        patch.setenv("GCS_CLIENT", request.config.getoption("--gcs-client"))
         yield
 
 

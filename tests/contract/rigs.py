@@ -24,6 +24,9 @@ from handler.core.ports import Composer, Destination, Reader
 from tests.fakes import MemoryDestination
 from tests.witness.known import ADDED
 
+Kind = Callable[..., GcsDestination]
+"""Makes the adapter, for a client and a bucket."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rig:
@@ -81,9 +84,7 @@ def _folder(_request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
 
 
 @contextmanager
-def _shim(
-    request: pytest.FixtureRequest, _folder: Path, kind: Callable[..., GcsDestination] = GcsDestination
-) -> Iterator[Rig]:
+def _shim(request: pytest.FixtureRequest, _folder: Path, kind: Kind = GcsDestination) -> Iterator[Rig]:
     server = request.getfixturevalue("gcs_server")
     name = f"contract-{uuid.uuid4().hex}"
     blobs = Path(server.folder) / ".gcs" / "blobs"
@@ -144,7 +145,7 @@ def _live(request: pytest.FixtureRequest, _folder: Path) -> Iterator[Rig]:
     yield from _gcs(None, request.config.getoption("--gcs-bucket"))
 
 
-def _open_gcs(url: str | None, bucket: str, kind: Callable[..., GcsDestination]) -> Composer:
+def _open_gcs(url: str | None, bucket: str, kind: Kind) -> Composer:
     """Open a bucket, from any process."""
     with pytest.MonkeyPatch.context() as patch:
         if url is not None:
@@ -163,7 +164,7 @@ def _gcs(
     url: str | None,
     name: str,
     litter: Callable[[storage.Client], set[str]] = lambda _: set(),
-    kind: Callable[..., GcsDestination] = GcsDestination,
+    kind: Kind = GcsDestination,
 ) -> Iterator[Rig]:
     client = _independent(url)
     bucket = client.bucket(name) if url is None else client.create_bucket(name, enable_object_retention=True)

@@ -15,6 +15,8 @@ import requests
 
 from handler.adapters.gcs.client import connect
 from handler.adapters.gcs.destination import GcsDestination
+from handler.adapters.gcs.objects import JsonObjects
+from handler.adapters.gcs.official import OfficialObjects
 from local_emulator.gcs import GcsServer
 from tests.functional.sam import Translator
 from tests.functional.wire import Wire, wire_to
@@ -129,21 +131,15 @@ def left() -> list[float]:
 
 
 @pytest.fixture
-def gcs_kind() -> type[GcsDestination]:
-    """The adapter's class, or one that puts in another way."""
-    return GcsDestination
-
-
-@pytest.fixture
 def gcs(
     wire: Wire,
     gcs_bucket: Bucket,
     slept: Slept,
     left: list[float],
-    gcs_kind: type[GcsDestination],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[GcsDestination]:
-    """The adapter, which waits for nothing."""
+    """The adapter, by the client of --gcs-client. It waits for nothing."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
+    objects = OfficialObjects if os.environ["GCS_CLIENT"] == "google-cloud-storage" else JsonObjects
     with closing(connect(time_left=lambda: left[0], sleep=slept)) as client:
-        yield gcs_kind(client, gcs_bucket.name, time_left=lambda: left[0], sleep=slept)
+        yield GcsDestination(client, gcs_bucket.name, objects=objects, time_left=lambda: left[0], sleep=slept)

@@ -7,6 +7,7 @@ import http.client
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -130,7 +131,9 @@ class Rig:
 
     def service(self, *rules: Mapping[str, Any], gcs_url: str = "", **environment: str) -> Service:
         """Assemble the handler as it is in Lambda, pointed at this rig."""
-        settings = config.load({"REPLICATION_RULES": json.dumps(rules), "CONCURRENCY": "4", **environment})
+        client = os.environ["GCS_CLIENT"]
+        all_ = {"REPLICATION_RULES": json.dumps(rules), "CONCURRENCY": "4", "GCS_CLIENT": client, **environment}
+        settings = config.load(all_)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL_S3", self.front.url)
             patch.setenv("AWS_ENDPOINT_URL_SQS", self.moto)

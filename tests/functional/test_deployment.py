@@ -223,6 +223,9 @@ def test_the_artifact_holds_only_what_runs(artifact: Path) -> None:
         pytest.skip("only the desk's artifact is built: make build")
     names = {file.name for file in artifact.iterdir()}
     assert not names & {"tests", "local_emulator", "moto", "pytest", "grpc", "bin", "Makefile", "events"}
+    chosen = (ROOT / ".aws-sam/with-google-cloud-storage").exists()
+    for package in ("google/cloud/storage", "google/protobuf", "requests"):
+        assert (artifact / package).exists() is chosen, "Google's client is there only if it is built in"
     services = {file.name for file in (artifact / "botocore/data").iterdir() if file.is_dir()}
     assert services == SERVICES
     for unwanted in ("*.pyi", "*.md", "Makefile", "requirements.txt"):

@@ -51,8 +51,15 @@ class World:
         return key, f"copies/{key}"
 
 
+BY_EITHER = {kind.row: kind for kind in reversed(KINDS)}.values()
+"""The first kind of each row; make test-google-client passes all of them by Google's client."""
+CASES = [pytest.param("", kind, id=kind.name) for kind in KINDS]
+CASES += [pytest.param("google-cloud-storage", kind, id=f"{kind.name}, by Google's client") for kind in BY_EITHER]
+
+
 @pytest.fixture(scope="module")
-def world(s3_url: str, gcs_server: GcsServer) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, s3_url: str, gcs_server: GcsServer) -> Iterator[World]:
+    """The parameter is the client of GCS; "" for the one of --gcs-client."""
     with rig_on(s3_url, gcs_server.url) as rig:
         plain, versioned, copies = rig.bucket(), rig.bucket(versioned=True), rig.copies()
         destinations: dict[str, dict[str, Any]] = {
@@ -73,7 +80,8 @@ def world(s3_url: str, gcs_server: GcsServer) -> Iterator[World]:
             for bucket in (plain, versioned)
             for name, destination in destinations.items()
         ]
-        yield World(rig, plain, versioned, copies, rig.service(*rules))
+        client = {"GCS_CLIENT": request.param} if request.param else {}
+        yield World(rig, plain, versioned, copies, rig.service(*rules, **client))
 
 
 def fields_of(blob: storage.Blob) -> dict[str, Any]:
@@ -132,7 +140,7 @@ def expected(world: World, kind: Kind, key: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(("world", "kind"), CASES, indirect=["world"])
 def test_a_copy_is_equal_in_every_field(world: World, kind: Kind) -> None:
     key, name = world.put(kind)
     told = world.rig.handle(world.service, message("m", record(world.source(kind), key, size=len(kind.whole))))

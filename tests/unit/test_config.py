@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handler import config
 from handler.config import CONCURRENCY, NAMESPACE, STREAMS, ConfigurationError, fitting, load
 from handler.core.model import Rule
 from tests.fakes import original_of
@@ -78,6 +79,22 @@ def test_a_bandwidth_limit_is_bytes_a_second(text: str, value: int | None) -> No
 @pytest.mark.parametrize(("text", "value"), [("", False), ("false", False), ("true", True)])
 def test_a_dry_run_is_asked_for_by_true(text: str, *, value: bool) -> None:
     assert load({"REPLICATION_RULES": json.dumps([SMALLEST]), "DRY_RUN": text}).dry_run is value
+
+
+def test_the_client_of_gcs_is_the_json_api_unless_google_cloud_storage_is_chosen() -> None:
+    for text, client in (("", "json-api"), ("json-api", "json-api"), ("google-cloud-storage", "google-cloud-storage")):
+        assert load({"REPLICATION_RULES": json.dumps([SMALLEST]), "GCS_CLIENT": text}).gcs_client == client
+    assert faults({"GCS_CLIENT": "gcsfs", "DRY_RUN": "yes"}) == [
+        "REPLICATION_RULES is not set: give a JSON list of rules",
+        "DRY_RUN must be true or false, not 'yes'",
+        "GCS_CLIENT must be json-api or google-cloud-storage, not 'gcsfs'",
+    ]
+
+
+def test_a_client_of_gcs_that_was_not_built_in_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    (fault,) = faults({"REPLICATION_RULES": json.dumps([SMALLEST]), "GCS_CLIENT": "google-cloud-storage"})
+    assert "make build GCS_CLIENT=google-cloud-storage" in fault
 
 
 @pytest.mark.parametrize(("name", "text"), [("BANDWIDTH_LIMIT", "0"), ("BANDWIDTH_LIMIT", "10M"), ("DRY_RUN", "yes")])

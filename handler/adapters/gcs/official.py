@@ -6,7 +6,7 @@ retries, deadlines and silent connections are then treated alike by both clients
     large uploads               its resumable upload loses data in four cases (see `upload`)
     uploads with a hold         it sends no temporaryHold
     compositions under a key    it sends no kmsKeyName
-    tokens of long rewrites     its download serves whole files
+    rewrites                    it names no limit for the bytes of one call, so a call may take longer than a function
 
 They go by the JSON API; see `JsonObjects`.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from handler.adapters.gcs.objects import REWRITE_SILENCE, JsonObjects, Resource
+from handler.adapters.gcs.objects import JsonObjects, Resource
 from handler.adapters.gcs.resources import LISTED
 from handler.adapters.retry import SILENCE
 from handler.adapters.transport import Answer
@@ -96,21 +96,6 @@ class OfficialObjects(JsonObjects):
         blob, sources = self._blob_of(key, fields), [self._blobs.blob(part) for part in parts]
         blob.compose(sources, delete_source_objects=True, **_preconditions(expect), **_ONCE)
         return _resource_of(blob)
-
-    def rewrite(self, key: str, fields: Resource, expect: Generation, *, limit: int, token: str) -> Resource:
-        """Rewrite an object onto itself; see `JsonObjects`. GCS sets the limit, as Google's client names none."""
-        del limit
-        blob = self._blob_of(key, fields)
-        more, done, total = blob.rewrite(
-            self._blobs.blob(key),
-            token=token or None,
-            if_source_generation_match=expect.number,
-            **_preconditions(expect),
-            **{**_ONCE, "timeout": REWRITE_SILENCE},
-        )
-        if more:
-            return {"rewriteToken": more, "totalBytesRewritten": done, "objectSize": total}
-        return {"resource": _resource_of(blob)}
 
     def pages(self, prefix: str, start: str, stop: str) -> Iterator[Sequence[Resource]]:
         """Yield the objects whose names begin with `prefix`, 1,000 at a time; see `JsonObjects`."""
