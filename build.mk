@@ -8,7 +8,6 @@ endif
 ifndef GCS_CLIENT
 GCS_CLIENT := $(or $(patsubst .aws-sam/with-%,%,$(firstword $(wildcard .aws-sam/with-*))),json-api)
 endif
-export GCS_CLIENT
 # The handler runs on AWS's Python $(PYTHON_VERSION); where the desk has none, what is tried here is built for the desk's.
 PYTHON_VERSION := 3.13
 TARGET_PYTHON ?= $(shell for python in python$(PYTHON_VERSION) "$$(uv python find $(PYTHON_VERSION) 2>/dev/null)" \
@@ -57,6 +56,7 @@ $(LINT_READY): requirements-aws.txt
 
 $(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITECTURE) .aws-sam/with-$(GCS_CLIENT)
 	ARCHITECTURE=$(ARCHITECTURE) PYTHON_VERSION=$(PYTHON_VERSION) PYTHON=$(abspath $(BIN)/python) TARGET_PYTHON=$(TARGET_PYTHON) \
+		GCS_CLIENT=$(GCS_CLIENT) \
 		$(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 	$(PIN)
 
@@ -64,7 +64,8 @@ $(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITEC
 $(DESK)/.complete: $(READY) $(HANDLER) .aws-sam/with-$(GCS_CLIENT)
 	rm -rf $(DESK) && mkdir -p $(DESK)
 	$(MAKE) -s --no-print-directory -C handler build-ReplicatorFunction ARTIFACTS_DIR=$(abspath $(DESK)) PYTHON=$(abspath $(BIN)/python) \
-		ARCHITECTURE=$(DESK_ARCHITECTURE) PYTHON_VERSION=$(DESK_PYTHON_VERSION) TARGET_PYTHON=$(DESK_PYTHON)
+		ARCHITECTURE=$(DESK_ARCHITECTURE) PYTHON_VERSION=$(DESK_PYTHON_VERSION) TARGET_PYTHON=$(DESK_PYTHON) \
+		GCS_CLIENT=$(GCS_CLIENT)
 	@touch $@
 
 $(RUNTIME)/.ready: $(SAM_READY) $(READY)
