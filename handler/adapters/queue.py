@@ -1,10 +1,11 @@
-"""SQS: the queues that are written to (dead letters, parts, deletes), and when a message comes again."""
+"""SQS: the queues that the function sends to (dead letters, parts, deletes), and the delay of received messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -26,82 +27,65 @@ _COUNTS: tuple[QueueAttributeNameType, ...] = (
 
 
 class DeadLetterQueue:
-    """An SQS queue that an operator looks into and redrives from."""
+    """An SQS queue that an operator inspects and redrives from."""
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
         self._url = url
 
     def park(self, body: str, reason: ReplicationError) -> None:
-        """Send the message as it came, its reason in the attributes `Reason` (a code) and `Detail` (a sentence).
+        """Send the message as it came, with the attributes `Reason` (a code) and `Detail` (a sentence).
 
         Raises:
             Unavailable: the queue did not take it.
         """
-        attributes = {"Reason": reason.code, "Detail": str(reason)[:_DETAIL_MAX]}
-        try:
+        texts = {"Reason": reason.code, "Detail": str(reason)[:_DETAIL_MAX]}
+        with _translated("park a message", "DeadLetterQueueUnavailable"):
             self._client.send_message(
                 QueueUrl=self._url,
                 MessageBody=body,
                 MessageAttributes={
-                    name: {"DataType": "String", "StringValue": _printable(value) or "-"}
-                    for name, value in attributes.items()
+                    name: {"DataType": "String", "StringValue": _printable(text) or "-"} for name, text in texts.items()
                 },
             )
-        except (ClientError, BotoCoreError) as error:
-            raise Unavailable(f"cannot park a message: {error}", code="DeadLetterQueueUnavailable") from error
 
 
 class Delay(NamedTuple):
-    """When a message that was received comes again."""
+    """The time after which a received message becomes visible again."""
 
     queue: str
-    """The ARN of the queue that it came by."""
+    """The ARN of the message's queue."""
     handle: str
     """The receipt handle."""
     seconds: int
 
 
 def postpone(client: Callable[[], SQSClient], delays: Iterable[Delay]) -> None:
-    """Have each message come again after its own time, counted from now, in place of the visibility timeout.
+    """Replace the visibility timeout of each message by the message's own delay, counted from now.
 
     Raises:
-        Unavailable: some come again only when their visibility timeout is over, which does no harm.
+        Unavailable: some messages keep their visibility timeout, which is harmless.
     """
     refused: list[object] = []
     for queue, group in groupby(sorted(delays), key=lambda delay: delay.queue):
-        entries = [
-            {"Id": str(number), "ReceiptHandle": delay.handle, "VisibilityTimeout": delay.seconds}
-            for number, delay in enumerate(group)
-        ]
-        for start in range(0, len(entries), _BATCH):
+        for entries in _batches(
+            [{"ReceiptHandle": delay.handle, "VisibilityTimeout": delay.seconds} for delay in group]
+        ):
             try:
-                answer = client().change_message_visibility_batch(
-                    QueueUrl=_url_of(queue),
-                    Entries=entries[start : start + _BATCH],  # type: ignore[arg-type] # a plain dict is one
-                )
+                answer = client().change_message_visibility_batch(QueueUrl=_url_of(queue), Entries=entries)
                 refused += answer.get("Failed", [])
             except (ClientError, BotoCoreError) as error:
                 refused.append(error)
     if refused:
-        raise Unavailable(
-            f"cannot set when messages come again, their visibility timeout holds: {refused[0]}",
-            code="EventsQueueUnavailable",
-        )
-
-
-def _url_of(arn: str) -> str:
-    """The URL of a queue, which SQS builds of what is in its ARN."""
-    _, partition, _, region, account, name = [*arn.split(":", 5), *[""] * 6][:6]
-    domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-    return f"https://sqs.{region}.{domain}/{account}/{name}"
+        message = f"cannot postpone messages, which keep their visibility timeout: {refused[0]}"
+        raise Unavailable(message, code="EventsQueueUnavailable")
 
 
 class MessageQueue:
     """An SQS queue of work that any invocation may do.
 
     Args:
-        client: boto3's, for SQS, made when it is first needed.
+        client: returns boto3's client of SQS, made when it is first needed.
         url: the queue's.
         what: what the queue holds, for errors: "parts" or "deletes".
     """
@@ -110,62 +94,74 @@ class MessageQueue:
         self._client = client
         self._url = url
         self._what = what
+        self._code = f"{what.capitalize()}QueueUnavailable"
 
     def send(self, messages: Sequence[str]) -> None:
-        """Send them all, ten at a time.
+        """Send all messages, ten at a time.
 
         Raises:
-            Unavailable: the queue did not take them all; those it took are worked on, and may come again.
+            Unavailable: the queue did not take all of them. It may deliver those it took twice.
         """
-        for start in range(0, len(messages), _BATCH):
-            entries = [
-                {"Id": str(number), "MessageBody": message}
-                for number, message in enumerate(messages[start : start + _BATCH])
-            ]
-            try:
-                answer = self._client().send_message_batch(QueueUrl=self._url, Entries=entries)  # type: ignore[arg-type] # a plain dict is one
-            except (ClientError, BotoCoreError) as error:
-                raise self._unavailable(f"cannot hand {self._what} over: {error}") from error
+        for entries in _batches([{"MessageBody": message} for message in messages]):
+            with _translated(f"send {self._what} to {self._url}", self._code):
+                answer = self._client().send_message_batch(QueueUrl=self._url, Entries=entries)
             if answer.get("Failed"):
-                raise self._unavailable(f"cannot hand {self._what} over: {answer['Failed']}")
+                message = f"cannot send {self._what} to {self._url}: {answer['Failed']}"
+                raise Unavailable(message, code=self._code)
 
     def count(self) -> int:
-        """Return how many messages the queue holds: visible, delayed, or received and not yet settled.
+        """Return the number of messages that are visible, delayed, or received and not yet deleted.
 
-        SQS counts approximately: up to a minute passes until the count is right after the last message was sent.
+        The number is approximate: it may be wrong for up to a minute after the last message was sent.
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 
         Raises:
-            Unavailable: the queue does not say.
+            Unavailable: SQS did not answer.
         """
-        try:
+        with _translated(f"count the {self._what} in {self._url}", self._code):
             answer = self._client().get_queue_attributes(QueueUrl=self._url, AttributeNames=[*_COUNTS])
-        except (ClientError, BotoCoreError) as error:
-            raise self._unavailable(f"cannot count the {self._what} in {self._url}: {error}") from error
         return sum(int(answer["Attributes"][name]) for name in _COUNTS)
 
     def has_any(self) -> bool:
-        """Return whether a message can be received from the queue: right now, unlike what its count says.
+        """Return True if a message can be received now, which is exact, unlike `count`.
 
-        A poll that waits asks all of SQS's servers, and lasts a second if there is no message. One that is found can be
-        received by others at once.
+        A long poll asks all of SQS's servers, and takes a second if there is no message. The message that is found
+        stays visible.
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html
 
         Raises:
-            Unavailable: the queue does not say.
+            Unavailable: SQS did not answer.
         """
-        try:
+        with _translated(f"receive {self._what} from {self._url}", self._code):
             answer = self._client().receive_message(
                 QueueUrl=self._url, MaxNumberOfMessages=1, VisibilityTimeout=0, WaitTimeSeconds=LONG_POLL
             )
-        except (ClientError, BotoCoreError) as error:
-            raise self._unavailable(f"cannot see whether there are {self._what} in {self._url}: {error}") from error
         return bool(answer.get("Messages"))
 
-    def _unavailable(self, text: str) -> Unavailable:
-        return Unavailable(text, code=f"{self._what.capitalize()}QueueUnavailable")
+
+@contextmanager
+def _translated(what: str, code: str) -> Iterator[None]:
+    """Raise Unavailable for every error of boto3's."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise Unavailable(f"cannot {what}: {error}", code=code) from error
+
+
+def _batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
+    """Yield the entries of one request after another, each with an Id."""
+    numbered = [{"Id": str(number), **entry} for number, entry in enumerate(entries)]
+    for start in range(0, len(numbered), _BATCH):
+        yield numbered[start : start + _BATCH]
+
+
+def _url_of(arn: str) -> str:
+    """Return the URL of a queue, which follows from the ARN."""
+    _, partition, _, region, account, name = [*arn.split(":", 5), *[""] * 6][:6]
+    domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    return f"https://sqs.{region}.{domain}/{account}/{name}"
 
 
 def _printable(text: str) -> str:
-    """SQS refuses control characters."""
+    """Replace control characters, which SQS refuses."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,17 +1,16 @@
-"""The one retry policy for both clouds: a try is short, what may be sent twice is sent again, within the time left.
+"""The one retry policy for both clouds: each try is short, and requests that may be sent twice are sent again.
 
-Only requests that may be sent twice belong here: reads, writes that carry a generation condition, and requests that
-leave nothing visible behind. A second write may meet, as a 412, what the first did before its answer was lost; that is
-`Moved`, as for a rival's write.
+Such requests are reads, writes on a generation condition, and requests that leave nothing visible. A repeated write may
+find its own first effect and fail with 412. That is `Moved`, as after a rival's write.
 
-The worst case of one request, in seconds, where `L` is the time left and the server is silent or answers errors:
+The longest time of one request, in seconds, where `L` is the time left:
 
     min(L, PATIENCE) + 2 * LEAST
 
-A try may be silent twice, while it connects and while it is answered, so it bears half of what is left at each, at most
-`SILENCE` and at least `LEAST`. No try begins later than `min(L, PATIENCE)` after the first. A request that needs a new
-token adds 2 * LEAST for itself. One that boto3 sends adds CONNECT + SILENCE, as its client knows no deadline. On top
-come the time in which bytes flow, which is not silence, and the time in which a host's name is looked up.
+A try may be silent twice, while it connects and while it waits for the answer. Each silence takes at most half of
+what is left, at most `SILENCE` and at least `LEAST`. No try begins later than `min(L, PATIENCE)` after the first. A new
+token adds 2 * LEAST, a request by boto3 CONNECT + SILENCE, as its client knows no deadline. The time in which bytes
+flow comes on top, and so does the look-up of a host's name.
 https://cloud.google.com/storage/docs/retry-strategy
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-guidelines.html
 """
@@ -27,25 +26,25 @@ from typing import Protocol, TypeVar
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 SILENCE = 8.0
-"""Seconds without a byte, after which a try is given up."""
+"""Seconds without a byte after which a try is given up."""
 LEAST = 1.0
-"""Seconds of silence that every try bears, even where no time is left."""
+"""Seconds of silence that every try is allowed, even if no time is left."""
 CONNECT = 5.0
-"""Seconds in which a connection must be made, at all addresses of a host together, TLS included."""
+"""Seconds in which a connection must be made: all addresses of the host, and TLS."""
 PATIENCE = 30.0
-"""Seconds after its first try in which a request may be tried again."""
+"""Seconds after the first try in which a request may be repeated."""
 TRIES = 6
-"""Tries in a row that come to nothing, after which a request has failed."""
+"""Failed tries in a row after which a request has failed."""
 LONGEST_PAUSE = 8.0
 """Seconds; pauses are drawn between 0 and 1, 2, 4 and then 8 seconds ("full jitter")."""
 
 
 class Broken(OSError):
-    """No answer came, or not all of it: the connection could not be made, broke, fell silent, or spoke no HTTP."""
+    """The answer did not arrive whole: the connection failed, broke, fell silent, or did not speak HTTP."""
 
 
 class Answer(Protocol):
-    """What the policy reads of an HTTP answer."""
+    """The part of an HTTP answer that the policy reads."""
 
     @property
     def status(self) -> int:
@@ -65,8 +64,8 @@ class Attempts:
     Args:
         time_left: seconds until the work must be done.
         sleep: waits that many seconds.
-        silence: seconds without a byte that a try bears at most, where that is not `SILENCE`.
-        clock: seconds of working time, for `PATIENCE`.
+        silence: seconds without a byte after which a try is given up; None for `SILENCE`.
+        clock: seconds that only grow.
     """
 
     def __init__(
@@ -85,14 +84,14 @@ class Attempts:
         self._failed = 0
 
     def silence(self) -> float:
-        """Return the seconds of silence that the next try bears."""
+        """Return the seconds of silence that the next try is allowed."""
         return max(LEAST, min(self._silence, self._left() / 2))
 
     def again(self, retry_after: str | None = None) -> bool:
-        """Wait, and return True if the request is to be tried again; return False at once if it is not.
+        """Wait and return True if the request is to be repeated; else return False at once.
 
         Args:
-            retry_after: the failed answer's header of that name. Its seconds come on top of the pause.
+            retry_after: the failed answer's header of that name; its seconds are added to the pause.
         """
         self._failed += 1
         pause = 0.0
@@ -106,7 +105,7 @@ class Attempts:
         return True
 
     def got_on(self) -> None:
-        """Begin to count anew, as the last try brought something; the next follows it without a pause."""
+        """Count from zero, as the last try made progress. The next try follows without a pause."""
         self._failed = -1
         self._began = self._clock()
 
@@ -115,15 +114,15 @@ class Attempts:
 
 
 def answered(send: Callable[[float], _Answer], attempts: Attempts) -> _Answer:
-    """Return the answer of the last try: the first whose status is not transient, or where none is to follow.
+    """Return the first answer whose status is not transient, or the answer of the last try.
 
     Args:
-        send: sends the request, bearing that many seconds of silence.
-        attempts: the request's, of which none was made yet.
+        send: sends the request, allowing that many seconds of silence.
+        attempts: the request's tries, none of which was made yet.
 
     Raises:
-        Broken: no answer came to the last try.
-        Exception: whatever else `send` raises, at once.
+        Broken: the last try brought no answer.
+        Exception: any other error of `send`, at once.
     """
     while True:
         try:
@@ -137,7 +136,7 @@ def answered(send: Callable[[float], _Answer], attempts: Attempts) -> _Answer:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Read a Retry-After, a number or a date; 0 where there is none that can be read.
+    """Return the seconds of a Retry-After, a number or a date; 0 if it is missing or malformed.
 
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """

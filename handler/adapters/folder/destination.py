@@ -1,34 +1,30 @@
-"""The folder destination: copies as plain files, with a disk's strongest promises.
+"""A folder as a destination: copies as plain files, with a disk's strongest promises.
 
-Beside the natural tree (see `folder_names`) the folder has a `.replicator/` of its own: `tmp/` (copies in the making),
-`meta/` (one record a key: what its copy carries beside its bytes), `lock/`, `aside/`.
+Beside the natural tree (see `names`) the folder has a state folder, `.replicator/` (see `records`).
 
-The one point at which a new copy takes effect is the rename of its file. A record says which file (inode, size, mtime)
-it speaks of, and is written before the rename with the old file's entry kept in it, so whichever side of the rename a
-crash falls on, the file that is there has its own record. A file with no entry was put there by somebody else.
+A new copy takes effect when its file is renamed. The record is written before that, for the new file and the old one.
+So whichever side of the rename a crash falls on, the file that is there has an entry. A file without an entry belongs
+to somebody else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
-import hashlib
-import json
 import os
 import stat
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from handler.adapters.folder.names import STATE, aside_path, natural_path
-from handler.adapters.folder.records import checksums, copy, entry_of, replica_of
+from handler.adapters.folder.records import Records, checksums, checksums_of, flush, identity_of, sync
 from handler.core.errors import Moved, Refused, Unavailable
-from handler.core.model import ABSENT, Generation, Replica, Stamp
+from handler.core.model import ABSENT, MIB, Generation, Replica, Stamp
 from handler.core.ports import Reader
+from handler.core.readers import pieces
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP}
 _RACES = 100
@@ -38,7 +34,7 @@ _BLOCKED = (FileExistsError, NotADirectoryError, IsADirectoryError)
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A file at a key's place, and what its record says of it."""
+    """The file of a key, and what its record says."""
 
     path: Path
     identity: str
@@ -46,82 +42,72 @@ class _Found:
 
 
 class FolderDestination:
-    """A folder; see `Destination`. Any number of threads and processes may write to one at once.
+    """A folder; see `Destination`. Any number of threads and processes may write to it at once.
 
-    It is made when first written to. File systems that have `flock` and rename atomically will do (not Windows).
+    The first write makes the folder. The file system needs `flock` and atomic renames (not Windows).
     """
 
     def __init__(self, folder: Path) -> None:
         self._root = folder
-        self._state = folder / STATE
+        self._records = Records(folder / STATE)
         self._case_blind: bool | None = None
-        self._swept = False
 
     def head(self, key: str) -> Replica:
-        """Return what is at `key`; a file of somebody else's is read whole for its checksums."""
+        """Return what is at `key`. A file without a record is read for its checksums."""
         with _translated(f"look at {key!r}"):
             found = self._find(key)
             return found.replica if found else Replica()
 
     def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
-        """Write beside, fsync, then rename under the key's lock, if `key` still is at `expect`; see `Destination`."""
+        """Write a temporary file, and rename it under the key's lock if `key` is at `expect`; see `Destination`."""
         watched = _Watched(body)
         with _translated(f"write {key!r}", watched):
-            self._prepare()
-            self._expect(key, expect)  # sooner than after the whole body
-            with self._temporary() as file:
-                crc32c, md5 = copy(watched, file)
-                os.fsync(file.fileno())
-                with self._lock(key):
+            self._records.prepare()
+            self._expect(key, expect)  # before the whole body is read
+            with self._records.temporary() as file:
+                crc32c, md5 = checksums(_written(watched, file))
+                flush(file)
+                with self._records.lock(key):
                     found = self._expect(key, expect)
-                    replica = Replica(
-                        generation=Generation(_later_than(expect.number), 1),
-                        size=body.size,
-                        crc32c=crc32c,
-                        md5=md5,
-                        stamp=stamp.recording(crc32c),
-                    )
-                    self._write_record(key, {_identity(os.fstat(file.fileno())): replica, **_entry(found)})
+                    generation = Generation(max(time.time_ns(), expect.number + 1), 1)
+                    recorded = stamp.recording(crc32c)
+                    replica = Replica(generation=generation, size=body.size, crc32c=crc32c, md5=md5, stamp=recorded)
+                    old = {found.identity: found.replica} if found else {}
+                    self._records.write(key, {identity_of(os.fstat(file.fileno())): replica, **old})
                     self._place(Path(file.name), key, found)
                 return replica
 
     def patch(self, key: str, stamp: Stamp, *, expect: Generation) -> Replica:
         """Replace the record, if `key` still is at `expect`; see `Destination`."""
-        with _translated(f"patch {key!r}"):
-            if expect == ABSENT:
-                raise Moved(f"{key!r}: nothing to patch")
-            self._prepare()
-            with self._lock(key):
-                found = self._expect(key, expect)
-                if found is None:
-                    raise AssertionError("a file that is at a generation is there")
-                was = found.replica
-                replica = Replica(
-                    generation=Generation(was.generation.number, was.generation.metageneration + 1),
-                    size=was.size,
-                    crc32c=was.crc32c,
-                    md5=was.md5,
-                    stamp=stamp.over(was.stamp),
-                )
-                self._write_record(key, {found.identity: replica})
-                return replica
+        with _translated(f"patch {key!r}"), self._locked(key, expect) as found:
+            was = found.replica
+            generation = was.generation._replace(metageneration=was.generation.metageneration + 1)
+            replica = replace(was, generation=generation, stamp=stamp.over(was.stamp))
+            self._records.write(key, {found.identity: replica})
+            return replica
 
     def delete(self, key: str, *, expect: Generation) -> None:
-        """Remove the file and folders it leaves empty, if `key` still is at `expect`; see `Destination`."""
-        with _translated(f"delete {key!r}"):
-            if expect == ABSENT:
-                raise Moved(f"{key!r}: nothing to delete")
-            self._prepare()
-            with self._lock(key):
-                found = self._expect(key, expect)
-                if found is None:
-                    raise AssertionError("a file that is at a generation is there")
-                found.path.unlink()
-                _sync_nearest(found.path.parent)
-                self._record_path(key).unlink(missing_ok=True)
-                self._prune(found.path.parent)
+        """Remove the file and the folders it leaves empty, if `key` still is at `expect`; see `Destination`."""
+        with _translated(f"delete {key!r}"), self._locked(key, expect) as found:
+            found.path.unlink()
+            _sync_nearest(found.path.parent)
+            self._records.path(key).unlink(missing_ok=True)
+            self._prune(found.path.parent)
+
+    @contextmanager
+    def _locked(self, key: str, expect: Generation) -> Iterator[_Found]:
+        """Yield the file of a key that is at `expect`, under the key's lock."""
+        if expect == ABSENT:
+            raise Moved(f"cannot change {key!r}: there is no file")
+        self._records.prepare()
+        with self._records.lock(key):
+            found = self._expect(key, expect)
+            if found is None:
+                raise AssertionError("a file that is at a generation exists")
+            yield found
 
     def _expect(self, key: str, expect: Generation) -> _Found | None:
+        """Return the file of a key. Raises Moved if it is not at `expect`."""
         found = self._find(key)
         actual = found.replica.generation if found else ABSENT
         if actual != expect:
@@ -129,137 +115,84 @@ class FolderDestination:
         return found
 
     def _find(self, key: str) -> _Found | None:
-        aside = self._root / aside_path(key, case_blind=self._is_case_blind())
-        natural = self._root / natural_path(key, case_blind=self._is_case_blind())
-        for path in (aside, natural):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in self._paths(key)[::-1]:
+            with suppress(FileNotFoundError, NotADirectoryError):
                 status = path.lstat()
-                if stat.S_ISREG(status.st_mode) and not self._through_a_link(path):
+                if stat.S_ISREG(status.st_mode) and not self._is_through_a_link(path):
                     return self._describe(key, path, status)
         return None
 
     def _describe(self, key: str, path: Path, status: os.stat_result) -> _Found | None:
-        identity = _identity(status)
-        try:
-            record = json.loads(self._record_path(key).read_text())
-        except FileNotFoundError:
-            record = {}
-        if entry := record.get("files", {}).get(identity):
-            return _Found(path, identity, replica_of(entry))
-        crc32c, md5 = checksums(path)
-        if _identity(path.lstat()) != identity:  # replaced, and its record with it, while it was looked at
+        identity = identity_of(status)
+        if replica := self._records.read(key, identity):
+            return _Found(path, identity, replica)
+        crc32c, md5 = checksums_of(path)
+        if identity_of(path.lstat()) != identity:  # replaced meanwhile, and its record with it
             return self._find(key)
-        foreign = Replica(
-            generation=Generation(status.st_mtime_ns, 1), size=status.st_size, crc32c=crc32c, md5=md5, stamp=Stamp()
-        )
+        generation = Generation(status.st_mtime_ns, 1)
+        foreign = Replica(generation=generation, size=status.st_size, crc32c=crc32c, md5=md5, stamp=Stamp())
         return _Found(path, identity, foreign)
 
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        """Return where the file of a key may be: its natural path, and the one aside."""
+        blind = self._is_case_blind()
+        return self._root / natural_path(key, case_blind=blind), self._root / aside_path(key, case_blind=blind)
+
     def _place(self, temporary: Path, key: str, found: _Found | None) -> None:
-        """Rename to the key's place: where it is, else its natural path, else aside."""
-        aside = self._root / aside_path(key, case_blind=self._is_case_blind())
-        natural = self._root / natural_path(key, case_blind=self._is_case_blind())
-        for path in [found.path] if found else [natural, aside]:
-            with contextlib.suppress(*_BLOCKED):
+        """Rename to the path of the old file, else to the natural path, else aside."""
+        for path in (found.path,) if found else self._paths(key):
+            with suppress(*_BLOCKED):
                 self._rename(temporary, path)
                 return
-        raise IsADirectoryError(errno.EISDIR, "something else is in the way", str(natural))
+        raise IsADirectoryError(errno.EISDIR, "something else is in the way", str(self._paths(key)[0]))
 
     def _rename(self, temporary: Path, path: Path) -> None:
         for attempt in range(_RACES):
             try:
                 self._make_folders(path.parent)
                 temporary.rename(path)
-                _sync_folder(path.parent)
-            except FileNotFoundError:  # a delete of the last other file has just removed an empty folder
+                sync(path.parent)
+            except FileNotFoundError:  # a delete has just removed the folder as empty
                 if attempt + 1 == _RACES or not temporary.exists():
                     raise
             else:
                 return
 
     def _make_folders(self, folder: Path) -> None:
-        """Make the folders down to this one, each durable; a symbolic link on the way blocks it."""
+        """Make the folders down to this one, each durable. A symbolic link on the way blocks it."""
         if folder == self._root:
             return
         self._make_folders(folder.parent)
         try:
             folder.mkdir()
-            _sync_folder(folder.parent)
+            sync(folder.parent)
         except FileExistsError:
             if folder.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, "a symbolic link is in the way", str(folder)) from None
 
-    def _through_a_link(self, path: Path) -> bool:
+    def _is_through_a_link(self, path: Path) -> bool:
         return any(parent.is_symlink() for parent in path.parents if self._root in parent.parents)
 
     def _prune(self, folder: Path) -> None:
-        """Remove the folders a delete left empty, up to the root or the state folder's own."""
-        keep = {self._root, self._state, self._root / STATE / "aside"}
-        while folder not in keep:
+        """Remove the folders that a delete left empty, up to the root or the state folder's own."""
+        while folder not in {self._root, self._root / STATE, self._root / STATE / "aside"}:
             try:
                 folder.rmdir()
-            except OSError:  # not empty, or another's new copy is just arriving
+            except OSError:  # not empty, or a new copy is arriving
                 return
             folder = folder.parent
 
-    def _prepare(self) -> None:
-        """Make the state folder where it is missing; once, drop what killed writers left of copies in the making."""
-        if not (self._state / "tmp").is_dir():
-            for name in ("tmp", "meta", "lock"):
-                (self._state / name).mkdir(parents=True, exist_ok=True)
-        if not self._swept:
-            self._swept = True
-            for path in (self._state / "tmp").iterdir():
-                _remove_if_orphaned(path)
-
-    @contextlib.contextmanager
-    def _temporary(self) -> Iterator[IO[bytes]]:
-        """A new file that no sweep removes while its writer lives, and that goes at the end unless it was renamed."""
-        while True:
-            path = self._state / "tmp" / uuid.uuid4().hex
-            with path.open("xb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # says that its writer lives
-                if not os.fstat(file.fileno()).st_nlink:
-                    continue  # another writer's sweep removed it before it was locked
-                try:
-                    yield file
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-
-    @contextlib.contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        """Hold the key's lock, which other processes see, and which goes with the process that holds it."""
-        stripe = hashlib.sha256(key.encode()).hexdigest()[:2]
-        with (self._state / "lock" / stripe).open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def _record_path(self, key: str) -> Path:
-        name = hashlib.sha256(key.encode()).hexdigest()
-        return self._state / "meta" / name[:2] / f"{name}.json"
-
-    def _write_record(self, key: str, files: dict[str, Replica]) -> None:
-        path = self._record_path(key)
-        path.parent.mkdir(exist_ok=True)
-        with self._temporary() as file:
-            record = {"key": key, "files": {identity: entry_of(replica) for identity, replica in files.items()}}
-            file.write(json.dumps(record, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).rename(path)
-        _sync_folder(path.parent)
-
     def _is_case_blind(self) -> bool:
         if self._case_blind is None:
-            if not self._state.is_dir():
+            state, upper = self._root / STATE, self._root / STATE.upper()
+            if not state.is_dir():
                 return False  # nothing is there yet
-            shouted = self._root / STATE.upper()
-            self._case_blind = shouted.exists() and shouted.samefile(self._state)
+            self._case_blind = upper.exists() and upper.samefile(state)
         return self._case_blind
 
 
 class _Watched:
-    """A reader whose own errors are known from the disk's."""
+    """A reader whose own errors can be told from the disk's."""
 
     def __init__(self, body: Reader) -> None:
         self.original, self.size = body.original, body.size
@@ -274,9 +207,16 @@ class _Watched:
             raise
 
 
-@contextlib.contextmanager
+def _written(body: Reader, file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the body in pieces of 1 MiB, each once it is written."""
+    for piece in pieces(body, MIB):
+        file.write(piece)
+        yield piece
+
+
+@contextmanager
 def _translated(what: str, body: _Watched | None = None) -> Iterator[None]:
-    """Turn every OSError but the body's into one of ours. Total: what it does not know is Unavailable."""
+    """Translate every OSError but the body's. Total: an unknown one is Unavailable."""
     try:
         yield
     except OSError as error:
@@ -288,36 +228,9 @@ def _translated(what: str, body: _Watched | None = None) -> Iterator[None]:
         raise Unavailable(message, code="DstUnavailable") from error
 
 
-def _remove_if_orphaned(path: Path) -> None:
-    """Remove a copy in the making whose writer is gone: a live one holds its lock."""
-    with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-
-
-def _identity(status: os.stat_result) -> str:
-    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
-
-
-def _later_than(generation: int) -> int:
-    return max(time.time_ns(), generation + 1)
-
-
-def _entry(found: _Found | None) -> dict[str, Replica]:
-    return {found.identity: found.replica} if found else {}
-
-
 def _sync_nearest(folder: Path) -> None:
-    """Sync the folder, or what it was in: as empty it may be removed by now, and a file in its place."""
+    """Sync the folder, or the nearest above it: an empty one may be removed meanwhile, and a file be in its place."""
     try:
-        _sync_folder(folder)
+        sync(folder)
     except (FileNotFoundError, NotADirectoryError):
         _sync_nearest(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,4 @@
-"""Requests to GCS's JSON API: authorized, tried again where that may help, and cheap.
-
-Google's own client spends some 2 ms of CPU on a request, and takes a tenth of a second to import.
-"""
+"""Requests to GCS's JSON API: authorized, repeated by the policy of `retry`, and cheap."""
 
 from __future__ import annotations
 
@@ -27,23 +24,21 @@ def connect(
     """Return a client for all threads.
 
     Args:
-        credentials: a workload identity federation configuration, as JSON or as the path of a file that has it;
-            neither holds a secret. Empty: application default credentials, or none where STORAGE_EMULATOR_HOST is set.
+        credentials: a workload identity federation configuration, as JSON or as the path of a JSON file. Empty:
+            application default credentials, or none if STORAGE_EMULATOR_HOST is set.
         connections: kept open at once.
-        time_left: seconds until the work must be done; no request for a token is tried again beyond.
-        sleep: waits that many seconds before a request for a token is tried again.
+        time_left: seconds until the work must be done; requests for a token are not repeated beyond.
+        sleep: waits that many seconds before a request for a token is repeated.
 
     Raises:
-        ValueError: the configuration is not one.
+        ValueError: the configuration is malformed.
         google.auth.exceptions.DefaultCredentialsError: there are no application default credentials.
     """
     emulator = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
     base = emulator if "://" in emulator else f"http://{emulator}" if emulator else "https://storage.googleapis.com"
     client = Client(base, connections, time_left=time_left, sleep=sleep)
     if credentials or not emulator:
-        from handler.adapters.gcs.credentials import (
-            find,
-        )  # google-auth takes some 50 ms; the emulator asks for no token
+        from handler.adapters.gcs.credentials import find  # google-auth takes 50 ms to import
 
         client.credentials = find(credentials, client.ask_google)
     return client
@@ -55,8 +50,8 @@ class Client:
     Args:
         base: its URL, without a path.
         connections: kept open at once.
-        time_left: as `connect` has it.
-        sleep: the same.
+        time_left: as for `connect`.
+        sleep: as for `connect`.
     """
 
     credentials: Any = None
@@ -91,29 +86,26 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
         silence: float | None = None,
     ) -> Answer:
-        """Return GCS's answer, whatever it is; a try that fails for the moment is followed by another. See `retry`.
-
-        Only for what may be sent twice: reads, writes on condition, and the POST that begins an upload session. Of a
-        write, a second one may meet, as a 412, what the first did before its answer was lost.
+        """Return GCS's answer, whatever its status. The request must be one that may be repeated; see `retry`.
 
         Args:
             method: HTTP's.
-            path: with the query, without the base.
+            path: with the query, or an absolute URL.
             body: all of it.
-            headers: the body's type, and what else is sent.
+            headers: all but the token.
             time_left: seconds until the work must be done.
             sleep: waits that many seconds.
-            silence: seconds without a byte that a try bears, where that is not `retry.SILENCE`.
+            silence: seconds without a byte after which a try is given up; None for `retry.SILENCE`.
 
         Raises:
             Broken: no answer came.
-            Exception: google-auth's, no token was to be had.
+            Exception: google-auth's, there is no token.
         """
         attempts = Attempts(time_left, sleep, silence=silence)
         return answered(lambda seconds: self.send(method, path, body, headers or {}, seconds), attempts)
 
     def send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
-        """Return the answer to one request, to an absolute URL or a path; a token that is refused is renewed once.
+        """Send a request once, and return the answer; a token that is refused is renewed once.
 
         Raises: as `request` does. `timeout` is in seconds of silence.
         """
@@ -125,7 +117,7 @@ class Client:
         return answer
 
     def renew(self) -> None:
-        """Get a token, whether or not there is one; what goes wrong is google-auth's exception."""
+        """Get a new token. Raises google-auth's errors."""
         if self.credentials is not None:
             self.credentials.refresh(self.ask_google)
 
@@ -142,12 +134,11 @@ class Client:
         timeout: float | None = None,
         **_: object,
     ) -> Answer:
-        """Send one of google-auth's own requests: what it calls a transport, https://google-auth.readthedocs.io.
+        """Send a request of google-auth's, as its transport.
 
-        Its `google.auth.transport.urllib3` would do, but needs `packaging`, and waits for ever. What grants a token is
-        a POST that changes nothing, so it is tried again; google-auth does so itself with what it GETs.
+        google-auth repeats its GETs itself. Its POSTs ask for tokens and change nothing, so they are repeated here.
         """
-        from google.auth.exceptions import TransportError  # there already, as google-auth calls
+        from google.auth.exceptions import TransportError  # imported already, as google-auth calls
 
         attempts = Attempts(self._time_left, self._sleep, silence=min(timeout or SILENCE, SILENCE))
         try:
@@ -158,9 +149,9 @@ class Client:
             raise TransportError(error) from error
 
     def _authorization(self, refused: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the headers that say who we are, but not those `refused`; a token is renewed before it expires.
+        """Return the headers with a token that is not the `refused` one.
 
-        Of threads that need a new one at once, one gets it or fails to; the others wait for that, and fail as it does.
+        If several threads need a new token, one asks for it. The others wait, and fail if it fails.
         """
         credentials = self.credentials
         if credentials is None:
@@ -173,18 +164,15 @@ class Client:
             if not credentials.valid or self._token[1] is refused:
                 if self._failures != failures and self._failure:
                     raise self._failure
-                self._refresh(credentials)
+                try:
+                    self.renew()
+                except Exception as error:
+                    self._failures, self._failure = self._failures + 1, error
+                    raise
             headers = {}
             credentials.apply(headers)
             self._token = credentials.token, headers
             return headers
-
-    def _refresh(self, credentials: Any) -> None:
-        try:
-            credentials.refresh(self.ask_google)
-        except Exception as error:
-            self._failures, self._failure = self._failures + 1, error
-            raise
 
     def _send(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> Answer:
         url = self.base + url if url.startswith("/") else url

@@ -1,4 +1,4 @@
-"""Credentials for GCS without a key: Google's out of the function's own AWS role. Imported only where there is need."""
+"""Keyless credentials for GCS: the function's AWS role exchanged for Google's. Imported only when needed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def find(configuration: str, transport: Any) -> Any:
     """Return google-auth's credentials, with no token yet.
 
     Args:
-        configuration: as `gcs_client.connect` takes it; empty for application default credentials.
+        configuration: as `client.connect` takes it; empty for application default credentials.
         transport: sends google-auth's requests.
 
     Raises:
-        ValueError: the configuration is not one.
+        ValueError: the configuration is malformed.
         google.auth.exceptions.DefaultCredentialsError: there are no application default credentials.
     """
     if configuration:
@@ -32,15 +32,15 @@ def find(configuration: str, transport: Any) -> Any:
 
 
 def _federated(configuration: str) -> aws.Credentials:
-    """Exchange AWS credentials for Google's, as the configuration of `gcloud iam workload-identity-pools` says.
+    """Return credentials by the configuration that `gcloud iam workload-identity-pools` writes.
 
-    Its metadata URLs are dropped: a Lambda function has no metadata server, and under SnapStart the credentials come
-    by the container endpoint, which boto3 asks and Google's library does not.
+    The metadata URLs in it are dropped. A Lambda function has no metadata server, and under SnapStart the credentials
+    come from the container endpoint, which boto3 supports and google-auth does not.
     """
     text = configuration if configuration.lstrip().startswith("{") else Path(configuration).read_text()
     info: dict[str, Any] = json.loads(text)
     if info.get("type") != "external_account":
-        raise ValueError(f"the GCP credentials are of type {info.get('type')!r}, not 'external_account'")
+        raise ValueError(f"cannot use the GCP credentials: their type is {info.get('type')!r}, not 'external_account'")
     info.pop("credential_source", None)
     credentials: aws.Credentials = aws.Credentials.from_info(
         info, scopes=[_SCOPE], aws_security_credentials_supplier=_OwnRole()
@@ -49,7 +49,7 @@ def _federated(configuration: str) -> aws.Credentials:
 
 
 class _OwnRole(aws.AwsSecurityCredentialsSupplier):
-    """The function's own AWS credentials, fresh each time they are asked for: the environment's, else boto3's."""
+    """Supplies the function's current AWS credentials: the environment's, else boto3's."""
 
     def get_aws_security_credentials(self, context: object, request: object) -> aws.AwsSecurityCredentials:
         key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
@@ -57,18 +57,18 @@ class _OwnRole(aws.AwsSecurityCredentialsSupplier):
             return aws.AwsSecurityCredentials(key, secret, os.environ.get("AWS_SESSION_TOKEN"))
         credentials = self._session.get_credentials()
         if credentials is None:
-            raise RefreshError("boto3 finds no AWS credentials to exchange")
+            raise RefreshError("cannot get a GCP token: boto3 finds no AWS credentials to exchange")
         frozen = credentials.get_frozen_credentials()
         return aws.AwsSecurityCredentials(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 
     def get_aws_region(self, context: object, request: object) -> str:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or self._session.region_name
         if not region:
-            raise RefreshError("boto3 finds no AWS region: set AWS_DEFAULT_REGION")
+            raise RefreshError("cannot get a GCP token: boto3 finds no AWS region; set AWS_DEFAULT_REGION")
         return str(region)
 
     @cached_property
     def _session(self) -> Any:
-        import boto3  # some 100 ms, and Lambda has all in the environment but under SnapStart
+        import boto3  # 100 ms, and needed under SnapStart only
 
         return boto3.Session()

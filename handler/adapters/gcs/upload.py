@@ -1,4 +1,4 @@
-"""One resumable upload session, driven by us: Google's own client loses data or truth in cases we must survive.
+"""One resumable upload session. Both clients of GCS use it, as Google's own loses data in cases that happen.
 
 https://cloud.google.com/storage/docs/performing-resumable-uploads
 """
@@ -24,21 +24,21 @@ from handler.core.ports import Reader
 from handler.core.readers import pieces
 
 CHUNK = 8 * MIB
-"""Bytes sent at once, a multiple of the 256 KiB that GCS asks for; also what is held in memory."""
+"""Bytes of one request, a multiple of 256 KiB as GCS requires; as many are held in memory."""
 
 _WHAT = "resumable upload"
 _RANGE = re.compile(r"bytes=0-(\d+)")
 
 
 class ResumableSession:
-    """An upload of one body. Nothing is visible before its last byte; then all of it is, or nothing ever.
+    """An upload of one body. The object appears with its last byte, whole, or never.
 
     Args:
         client: sends the requests, with its credentials.
-        address: the session's own URL.
-        size: of the body, in bytes.
-        time_left: seconds that there are; no waiting goes beyond them.
-        sleep: waits that many seconds.
+        address: the session's URL.
+        size: bytes of the body.
+        time_left: seconds until the work must be done.
+        sleep: waits that many seconds before a request is repeated.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class ResumableSession:
         self._sleep = sleep
 
     def send(self, body: Reader) -> tuple[Mapping[str, Any], str]:
-        """Send the whole body; return the object's resource, and the CRC32C of what was sent.
+        """Send the whole body; return the object's resource, and the CRC32C of the bytes.
 
-        Where that fails the session is given up. Memory: one chunk, besides what the reader holds.
+        After any failure the session is cancelled. Memory: one chunk, besides what the reader holds.
 
         Raises:
-            Moved: the condition that the session was opened with failed at its end.
-            Whatever the reader raises.
+            Moved: the session's precondition failed at the end.
+            Exception: the reader's own errors.
         """
         checksum, offset, crc32c, resource = google_crc32c.Checksum(), 0, "", None
         try:
@@ -79,18 +79,18 @@ class ResumableSession:
             self._cancel()
             raise
         if resource is None:
-            raise Unavailable("the upload session ended without an object", code="DstSessionGone")
+            raise Unavailable(f"cannot finish the {_WHAT}: GCS made no object", code="DstSessionGone")
         return resource, crc32c
 
     def _send(self, piece: bytes, offset: int, crc32c: str | None) -> Mapping[str, Any] | None:
-        """Send one piece; return the resource once the object is whole.
+        """Send one piece; return the object's resource after the last one.
 
-        A try that fails is followed by the question how much GCS has. The question has the checksum too: where all
-        bytes are there, it may be what makes an object of them.
+        After a failed try the session is asked how many bytes GCS has. This request carries the checksum too, because
+        it completes the upload if GCS has all bytes.
         """
         attempts = Attempts(self._time_left, self._sleep)
         checksum = {"x-goog-hash": f"crc32c={crc32c}"} if crc32c else {}
-        kept, sent, asks = 0, 0, False
+        retained, sent, asks = 0, 0, False
         while True:
             data = b"" if asks else piece[sent:] if sent else piece
             answer, failure = self._put(data, _range(offset + sent, len(data), self._size) | checksum, attempts)
@@ -101,60 +101,60 @@ class ResumableSession:
             if answer is not None and answer.status == 308:
                 persisted = _persisted(answer) - offset
                 if persisted < 0:
-                    raise Unavailable(f"GCS lost bytes before {offset} that it had persisted", code="DstSessionGone")
+                    raise Unavailable(f"{_WHAT}: GCS lost bytes before {offset}", code="DstSessionGone")
                 if persisted == len(piece) and crc32c is None:
                     return None
-                if persisted > kept:
+                if persisted > retained:
                     attempts.got_on()
-                kept = persisted
-                sent = min(persisted, len(piece) - (crc32c is not None))  # the last byte goes again with the checksum
-                if asks:  # what it costs to ask, the failed try before has paid for
+                retained = persisted
+                sent = min(persisted, len(piece) - (crc32c is not None))  # the checksum goes with at least one byte
+                if asks:  # the failed try before was counted already
                     self._require_time()
                     asks = False
                     continue
             asks = failure is not None
             if not attempts.again(answer.headers.get("retry-after") if answer else None):
                 self._require_time()
-                raise failure or Unavailable(f"GCS takes no more bytes after {offset + sent}", code="DstStalled")
+                raise failure or Unavailable(f"{_WHAT}: GCS stores no byte after {offset + sent}", code="DstStalled")
 
     def _put(
         self, data: bytes, headers: Mapping[str, str], attempts: Attempts
     ) -> tuple[Answer | None, ReplicationError | None]:
-        """Return the answer, if any, and what is wrong with it if that may pass; raise what will not."""
+        """Return the answer, if there is one, and its error if that is transient. Raise any other error."""
         try:
             answer = self._client.send("PUT", self._address, data, headers, attempts.silence())
-        except Exception as error:  # noqa: BLE001 - total by design: what is not known may pass
+        except Exception as error:  # noqa: BLE001 - total by design: an unknown error may be transient
             return None, translate(error, _WHAT)
         if answer.status == 308:
             return answer, None
         if answer.status in {200, 201}:
             try:
                 answer.json()
-            except ValueError as error:  # cut on its way: the session says again what it made
+            except ValueError as error:  # cut short: the session repeats its answer when asked
                 return None, translate(error, _WHAT)
             return answer, None
         if answer.status in TRANSIENT:
             return answer, of_response(answer, _WHAT)
         if answer.status in {404, 410}:
-            raise Unavailable(f"{_WHAT}: GCS no longer knows the session", code="DstSessionGone")
+            raise Unavailable(f"cannot continue the {_WHAT}: GCS no longer knows the session", code="DstSessionGone")
         raise of_response(answer, _WHAT)
 
     def _require_time(self) -> None:
         if self._time_left() <= 0:
-            raise Unavailable("no time is left for the upload", code="OutOfTime")
+            raise Unavailable(f"cannot finish the {_WHAT}: no time is left", code="OutOfTime")
 
     def _cancel(self) -> None:
-        """Give the session up, so that its bytes are not kept for a week; if that fails too, the week it is."""
+        """Cancel the session, else GCS keeps its bytes for a week."""
         with contextlib.suppress(Exception):
             self._client.send("DELETE", self._address, None, {}, Attempts(self._time_left).silence())
 
 
 def _range(start: int, length: int, size: int) -> dict[str, str]:
-    """Say which bytes are sent, or ask how many there are where none is."""
+    """Return the header that says which bytes are sent, or asks how many GCS has if none are."""
     return {"Content-Range": f"bytes {start}-{start + length - 1}/{size}" if length else f"bytes */{size}"}
 
 
 def _persisted(answer: Answer) -> int:
-    """How many bytes a 308 says are persisted; without a Range it is none."""
+    """Return the number of persisted bytes that a 308 reports; a 308 without a Range reports none."""
     found = _RANGE.fullmatch(answer.headers.get("range", ""))
     return int(found[1]) + 1 if found else 0
