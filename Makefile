@@ -37,11 +37,13 @@ COMPILE_REQUIREMENTS = .venv-uv/bin/uv pip compile --quiet --universal --python-
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --annotation-style line \
 	--custom-compile-command 'make requirements' $(UPGRADE) pyproject.toml
 
-requirements: ## pin what pyproject.toml asks for, with hashes, in requirements.txt and handler/requirements.txt
+requirements: ## pin what pyproject.toml asks for, with hashes, in requirements.txt and handler/requirements*.txt
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(COMPILE_REQUIREMENTS) --output-file handler/requirements.txt
-	$(COMPILE_REQUIREMENTS) --extra emulator --group dev --output-file requirements.txt
+	$(COMPILE_REQUIREMENTS) --extra emulator --extra google-cloud-storage --group dev --output-file requirements.txt
+	$(COMPILE_REQUIREMENTS) --constraint requirements.txt --output-file handler/requirements.txt
+	$(COMPILE_REQUIREMENTS) --constraint requirements.txt --extra google-cloud-storage \
+		--output-file handler/requirements-google-cloud-storage.txt
 
 format: $(READY) ## put the code into the one format
 	$(BIN)/ruff check --fix .

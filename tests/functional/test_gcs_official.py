@@ -86,13 +86,3 @@ def test_a_rivals_write_is_not_overwritten(official: GcsDestination, gcs_bucket:
     with pytest.raises(Moved):
         official.delete("k", expect=there.generation)
     assert gcs_bucket.data("k") == b"by a rival"
-
-
-def test_the_pins_of_the_build_are_those_that_are_tested() -> None:
-    def pins(file: str) -> set[str]:
-        return {line for line in (ROOT / file).read_text().splitlines() if "==" in line and not line.startswith("#")}
-
-    chosen = pins("handler/requirements-google-cloud-storage.txt")
-    assert {name for name in chosen if name.startswith("google-cloud-storage==")}
-    assert chosen <= pins("requirements.txt")
-    assert not chosen & pins("handler/requirements.txt"), "without GCS_CLIENT the zip is free of them"

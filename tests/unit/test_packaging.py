@@ -18,9 +18,11 @@ from packaging.utils import canonicalize_name
 from handler.tools import __main__ as tools
 
 ROOT = Path(__file__).parents[2]
+OFFICIAL = "handler/requirements-google-cloud-storage.txt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPLOYED = PROJECT["project"]["dependencies"]
 EMULATOR = PROJECT["project"]["optional-dependencies"]["emulator"]
+GOOGLE = PROJECT["project"]["optional-dependencies"]["google-cloud-storage"]
 DEVELOPMENT = PROJECT["dependency-groups"]["dev"]
 
 
@@ -37,7 +39,11 @@ def pins(path: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("path", "asked"),
-    [("handler/requirements.txt", DEPLOYED), ("requirements.txt", [*DEPLOYED, *EMULATOR, *DEVELOPMENT])],
+    [
+        ("handler/requirements.txt", DEPLOYED),
+        (OFFICIAL, [*DEPLOYED, *GOOGLE]),
+        ("requirements.txt", [*DEPLOYED, *EMULATOR, *DEVELOPMENT]),
+    ],
 )
 def test_every_requirement_of_the_project_is_pinned_to_a_version_that_it_allows(
     path: str, asked: Iterable[str]
@@ -48,8 +54,9 @@ def test_every_requirement_of_the_project_is_pinned_to_a_version_that_it_allows(
         assert requirement.specifier.contains(version), f"{path} has {version} of {requirement}: make requirements"
 
 
-def test_development_has_the_versions_that_are_deployed() -> None:
-    deployed = pins("handler/requirements.txt")
+@pytest.mark.parametrize("path", ["handler/requirements.txt", OFFICIAL])
+def test_development_has_the_versions_that_are_deployed(path: str) -> None:
+    deployed = pins(path)
     assert len(deployed) > len(DEPLOYED)
     assert {name: pins("requirements.txt").get(name) for name in deployed} == deployed
 
@@ -57,6 +64,7 @@ def test_development_has_the_versions_that_are_deployed() -> None:
 def test_the_zip_has_nothing_of_development_or_the_emulator() -> None:
     names = {canonicalize_name(Requirement(text).name) for text in (*EMULATOR, *DEVELOPMENT)}
     assert names & set(pins("handler/requirements.txt")) == set()
+    assert set(pins(OFFICIAL)) & names == {canonicalize_name(Requirement(text).name) for text in GOOGLE} | {"requests"}
 
 
 def test_the_wheel_has_both_packages_with_their_types_and_no_tests(tmp_path: Path) -> None:
