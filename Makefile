@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test check requirements format prove outage mass-delete kills fanout-kills huge hot-key demo clean test-google-client
+.PHONY: help setup test runbook check requirements format prove outage mass-delete kills fanout-kills huge hot-key demo clean test-google-client
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,11 +20,15 @@ setup: $(READY) ## make .venv with everything pinned
 
 test: $(READY) ## run every test, those of what is deployed too where it can be built
 	@$(MAKE) --no-print-directory build || echo "make build failed, above: the tests of what is deployed are skipped" >&2
+	@$(MAKE) --no-print-directory runbook
 	$(BIN)/python -m pytest
 
 test-google-client: $(READY) ## pass the tests of GCS, and the demo, by google-cloud-storage in place of the JSON API
 	$(BIN)/python -m pytest --gcs-client google-cloud-storage tests/e2e/test_demo.py $(wildcard \
 		$(foreach what,fidelity gcs_ contexts kms_key object_lock living_buckets rules,tests/functional/test_$(what)*.py))
+
+runbook: $(READY) ## run each command of docs/operations.md, and those of make deploy, by the real aws command line
+	$(BIN)/python -m pytest -q -m runbook tests/functional/test_operations.py tests/functional/test_deploy.py
 
 check: $(READY) check-template ## lint, format, types and layers; the template's too
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ def left(desk: Desk, queue: str) -> int:
 @pytest.mark.parametrize(
     ("seconds", "rate"),
     [
-        pytest.param(8.0, 10.0, id="8 s"),
+        pytest.param(4.0, 10.0, id="4 s"),
         pytest.param(60.0, 5.0, id="60 s", marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
     ],
 )

@@ -179,6 +179,7 @@ def test_permissions_are_waited_for_but_not_for_ever(
     assert ("MISSING  gs://my-copies/  storage.objects.create" in capsys.readouterr().err) == bool(code)
 
 
+@pytest.mark.runbook
 @pytest.mark.skipif(not (SAM_BIN / "aws").exists(), reason="there is no .venv-sam: make check-template")
 def test_the_aws_command_line_is_understood(desk: Desk) -> None:
     desk.state = {"mirrors": True, "stack": "CREATE_COMPLETE"}

@@ -196,7 +196,7 @@ def _memory_of_an_upload(folder: Path, kind: str, size: int) -> int:
 
 @pytest.mark.parametrize("kind", ["media", "multipart", "resumable", "xml"])
 def test_a_large_body_needs_little_memory(tmp_path: Path, kind: str) -> None:
-    assert _memory_of_an_upload(tmp_path, kind, 160 << 20) < LIMIT
+    assert _memory_of_an_upload(tmp_path, kind, 96 << 20) < LIMIT
 
 
 @pytest.mark.slow
