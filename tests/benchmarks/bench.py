@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import bench_machine, bench_report
-from tests.benchmarks.bench_contestants import ABSENT, CONTESTANTS, OURS, OURS_TWICE, Contestant, Task, environment
+from tests.benchmarks.bench_contestants import CONTESTANTS, OURS, Contestant, Task, environment
 from tests.benchmarks.bench_fanout import fan_out
 from tests.benchmarks.bench_measure import Meter, Usage
 from tests.benchmarks.bench_servers import GCS, Clouds, Ground, Seaweed, Workload
@@ -84,9 +84,7 @@ def heats(
             for number in range(options.runs + 1):
                 step = -1 if number % 2 else 1
                 turned = [names[(number + step * place) % len(names)] for place in range(len(names))]
-                apart = {OURS_TWICE} if workload.name in {EVENT.name, LARGE.name} else set()  # it would be the same
-                apart |= {"rclone copy"} if workload.name == EVENT.name else set()  # of one object it is copyto
-                yield from (Heat(profile, workload, name, number) for name in turned if name not in apart)
+                yield from (Heat(profile, workload, name, number) for name in turned)
 
 
 @dataclass
@@ -282,8 +280,7 @@ def main(arguments: list[str] | None = None) -> int:
         "workloads": {w.name: {"title": w.title, "count": w.count, "size": w.size} for w in workloads},
         "profiles": {p.name: {"s3": p.s3, "gcs": p.gcs} for p in profiles},
         "contestants": {name: CONTESTANTS[name].note for name in names},
-        "absent": {**ABSENT, **absent},
-        "results": results,
+        "rows": bench_report.medians(results),
     }
     if asked.join:
         document = bench_report.joined(json.loads(asked.join.read_text()), document)

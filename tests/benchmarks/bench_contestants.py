@@ -7,10 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,9 +22,7 @@ from tests.benchmarks.bench_servers import SOURCE, TARGET, VENV, Clouds, Workloa
 BATCH = 10
 """Messages of one invocation, as template.yaml has it."""
 FUNCTION = (sys.executable, "-m", "tests.benchmarks.bench_function")
-FLOOR, OURS, OURS_TWICE = "curl", "ours", "ours, 2 instances"
-ABSENT = {"gsutil": "it speaks to GCS over TLS only, and the local server speaks none; gcloud stands for it"}
-"""Peers that cannot take part."""
+FLOOR, OURS = "curl", "ours"
 Item = tuple[str, int]
 """Key and size."""
 Event = Callable[[], None]
@@ -75,50 +71,33 @@ def environment() -> dict[str, str]:
     """Return what every contestant's environment begins with: no accounts, no proxies."""
     result = dict(os.environ)
     isolate(result)
-    # gcsfs asks over gRPC and TLS, which no emulator speaks, what kind of bucket it is: for minutes
-    gcsfs = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
-    return {**result, **gcsfs, "PYTHONUNBUFFERED": "1", "RCLONE_CONFIG": os.devnull}
+    return {**result, "PYTHONUNBUFFERED": "1", "RCLONE_CONFIG": os.devnull}
 
 
 @dataclass(frozen=True)
 class Ours:
-    """The handler in instances of the function: batches of ten one after the other, all ten keys at once in all."""
+    """The handler in one instance of the function: batches of ten one after the other, all ten keys at once."""
 
     name: str = OURS
     note: str = "handler.app.lambda_handler in one process, SQS batches of 10, one invocation at a time"
-    instances: int = 1
 
     def missing(self) -> str:
         """It is here."""
         return ""
 
     def copy(self, task: Task) -> None:
-        """Hand whatever instance is free a batch of ten."""
-        batches = deque(task.items[start : start + BATCH] for start in range(0, len(task.items), BATCH))
-
-        def instance(number: int) -> None:
-            session = self._session(task, number)
-            with suppress(IndexError):
-                while True:
-                    _invoke(session, json.dumps(sqs_event(batches.popleft())))
-            session.end()
-
-        with ThreadPoolExecutor(self.instances) as threads:
-            list(threads.map(instance, range(self.instances)))
+        """Hand it one batch of ten after the other."""
+        with self.events(task) as event_of:
+            for start in range(0, len(task.items), BATCH):
+                event_of(*task.items[start : start + BATCH])()
 
     @contextmanager
-    def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
+    def events(self, task: Task) -> Iterator[Callable[..., Event]]:
         """Hand it single events."""
-        session = self._session(task)
-        yield lambda item: partial(_invoke, session, json.dumps(sqs_event([item])))
+        told = function_environment(task.clouds.s3, task.clouds.gcs)
+        session = Session(task.meter, FUNCTION, {**told, "CONCURRENCY": str(task.concurrency)}, task.scratch / "errors")
+        yield lambda *items: partial(_invoke, session, json.dumps(sqs_event(items)))
         session.end()
-
-    def _session(self, task: Task, number: int = 0) -> Session:
-        variables = {
-            **function_environment(task.clouds.s3, task.clouds.gcs),
-            "CONCURRENCY": str(max(1, task.concurrency // self.instances)),
-        }
-        return Session(task.meter, FUNCTION, variables, task.scratch / f"errors-{number}")
 
 
 def function_environment(s3: str, gcs: str) -> dict[str, str]:
@@ -208,35 +187,25 @@ def _tell(session: Session, items: str) -> None:
 
 
 @dataclass(frozen=True)
-class Program:
-    """A command-line program: one process for a whole prefix, or one for each object."""
+class Rclone:
+    """One process for a whole prefix, or one for each event."""
 
-    name: str
-    note: str
-    program: str
-    of_prefix: Callable[[Task], list[str]] | None
-    of_object: Callable[[Task, str], list[str]]
-    variables: Callable[[Task], Mapping[str, str]] = lambda task: {}
+    name: str = "rclone"
+    note: str = "one rclone copy of the prefix, one copyto for each event; no look at the destination"
 
     def missing(self) -> str:
         """Whether it is there."""
-        return "" if shutil.which(self.program) else f"{Path(self.program).name} is not installed"
+        return "" if shutil.which(str(VENV / "rclone")) else "make .venv-bench/.ready"
 
     def copy(self, task: Task) -> None:
-        """Run it over the prefix, or over each object, as many at once as all may."""
-        if self.of_prefix:
-            task.meter.run(self.of_prefix(task), self.variables(task))
-            return
-        with ThreadPoolExecutor(task.concurrency) as threads:
-            list(threads.map(lambda item: self._one(task, item), task.items))
+        """Run it over the prefix."""
+        prefix = task.workload.prefix
+        task.meter.run(_rclone(task, "copy", prefix, prefix, "--s3-no-head-object"))
 
     @contextmanager
     def events(self, task: Task) -> Iterator[Callable[[Item], Event]]:
         """Run it for each event."""
-        yield lambda item: partial(self._one, task, item)
-
-    def _one(self, task: Task, item: Item) -> None:
-        task.meter.run(self.of_object(task, item[0]), self.variables(task))
+        yield lambda item: partial(task.meter.run, _rclone(task, "copyto", item[0], item[0]))
 
 
 @dataclass(frozen=True)
@@ -316,60 +285,16 @@ def _rclone(task: Task, verb: str, source: str, target: str, *more: str) -> list
     ]
 
 
-def _gcloud(task: Task) -> dict[str, str]:
-    return {
-        "CLOUDSDK_CONFIG": str(task.scratch),
-        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{task.clouds.gcs}/storage/v1/",
-        "CLOUDSDK_STORAGE_S3_ENDPOINT_URL": task.clouds.s3,
-        "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-        "CLOUDSDK_CORE_PROJECT": "bench",
-        "CLOUDSDK_CORE_DISABLE_PROMPTS": "true",
-        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
-        "CLOUDSDK_CORE_DISABLE_FILE_LOGGING": "true",
-        "CLOUDSDK_STORAGE_PROCESS_COUNT": "1",
-        "CLOUDSDK_STORAGE_THREAD_COUNT": str(task.concurrency),
-        "CLOUDSDK_STORAGE_TRACKER_FILES_DIRECTORY": str(task.scratch),
-    }
-
-
 CONTESTANTS: Mapping[str, Contestant] = {
     contestant.name: contestant
     for contestant in (
         Curl(),
         Ours(),
-        Ours(
-            name=OURS_TWICE,
-            note="the same in two processes, as Lambda would start several, each with five keys at once",
-            instances=2,
-        ),
-        Program(
-            "rclone copy",
-            "one rclone copy of the prefix; no look at the destination, none at the source but the list",
-            str(VENV / "rclone"),
-            lambda task: _rclone(task, "copy", task.workload.prefix, task.workload.prefix, "--s3-no-head-object"),
-            lambda task, key: _rclone(task, "copyto", key, key),
-        ),
-        Program(
-            "rclone copyto",
-            "one rclone copyto for each event, ten at once; no look at the destination",
-            str(VENV / "rclone"),
-            None,
-            lambda task, key: _rclone(task, "copyto", key, key),
-        ),
+        Rclone(),
         Script("boto3 loop", "get_object, then upload_from_file, in ten threads", "plain"),
-        Script("smart_open", "copyfileobj between two of its files, in ten threads", "smart"),
-        Script("fsspec", "s3fs.cat_file into gcsfs.pipe_file, large ones copyfileobj, in ten threads", "with_fsspec"),
         Script(
             "obstore", "get_async into put_async, ten at once; large ones multipart, ten parts at once", "with_obstore"
         ),
         Script("OpenDAL", "read and write, large ones as files with concurrent=10, in ten threads", "with_opendal"),
-        Program(
-            "gcloud",
-            "gcloud storage cp of the prefix; one process, ten threads",
-            "gcloud",
-            lambda task: ["gcloud", "storage", "cp", "-r", f"s3://{SOURCE}/{task.workload.name}", f"gs://{TARGET}/"],
-            lambda task, key: ["gcloud", "storage", "cp", f"s3://{SOURCE}/{key}", f"gs://{TARGET}/{key}"],
-            _gcloud,
-        ),
     )
 }

@@ -37,11 +37,10 @@ def versions() -> dict[str, str]:
     for name in asked[1].split() if asked else []:
         version = re.search(rf"^{re.escape(name)}==(\S+)", pinned.read_text(), re.MULTILINE | re.IGNORECASE)
         found[name] = version[1] if version else "?"
-    for program, pattern in (("curl", r"curl (\S+)"), ("gcloud", r"Google Cloud SDK (\S+)")):
-        if shutil.which(program):
-            said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-            version = re.search(pattern, said)
-            found[program] = version[1] if version else "?"
+    if shutil.which("curl"):
+        said = subprocess.run(["curl", "--version"], capture_output=True, text=True, check=False).stdout
+        version = re.search(r"curl (\S+)", said)
+        found["curl"] = version[1] if version else "?"
     return found
 
 
