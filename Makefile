@@ -63,7 +63,7 @@ mass-delete: $(READY) ## empty the emulator's source of 2,000 objects, and see t
 	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_mass_delete.py
 
 kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
-	$(BIN)/python -m tests.benchmarks.kills
+	$(BIN)/python -m tests.proof --only storm --kills 200
 
 fanout-scale: $(READY) ## copy 5 TiB in virtual time, at several rates, and count the requests
 	$(BIN)/python -m pytest -q -s -m slow tests/unit/test_fanout_scale.py

@@ -27,8 +27,8 @@ from local_emulator import environment, moto_fixes
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import Poller, Queue
+from tests.functional.fault_proxy import FaultProxy, fault_proxy
 from tests.functional.rig import BODY, Rig, assert_nothing_secret, rig_on
-from tests.functional.wire import Wire, wire_to
 
 KEY = "hot"
 INVOCATIONS = 4
@@ -70,11 +70,11 @@ class Report:
 
 def hot_key(moto: str, gcs_url: str, writes: int, seconds: float) -> Report:
     """Write the key that often, evenly over the seconds, and wait for the end of it."""
-    with rig_on(moto, gcs_url) as rig, wire_to(gcs_url) as wire, moto_fixes.applied(), _quiet() as log:
+    with rig_on(moto, gcs_url) as rig, fault_proxy(gcs_url) as proxy, moto_fixes.applied(), _quiet() as log:
         bucket, copies, queue = rig.bucket(), rig.copies(), _queue_of(rig)
         _notify(rig, bucket, queue)
         rules = {"ID": "hot", "Source": {"Bucket": bucket}, "Destination": {"Bucket": f"gs://{copies.name}"}}
-        service = rig.service(rules, gcs_url=wire.url)
+        service = rig.service(rules, gcs_url=proxy.url)
         poller = Poller(rig.sqs, queue, lambda event: _invoke(service, event), concurrency=INVOCATIONS, visibility=30)
         poller.start()
         try:
@@ -92,7 +92,7 @@ def hot_key(moto: str, gcs_url: str, writes: int, seconds: float) -> Report:
             seconds=took,
             settled=settled,
             equal=equal,
-            answers=_answers(wire),
+            answers=_answers(proxy),
             failures=Counter(log()),
         )
 
@@ -136,8 +136,8 @@ def _await_empty(rig: Rig, queue: Queue) -> None:
         time.sleep(0.05)
 
 
-def _answers(wire: Wire) -> Counter[tuple[str, int]]:
-    return Counter((request.method, request.status) for request in wire.requests if request.method != "GET")
+def _answers(proxy: FaultProxy) -> Counter[tuple[str, int]]:
+    return Counter((request.method, request.status) for request in proxy.requests if request.method != "GET")
 
 
 @contextmanager

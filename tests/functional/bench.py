@@ -10,8 +10,8 @@ from typing import Any
 from google.cloud import storage
 
 from handler.app import Service
+from tests.functional.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.functional.rig import Rig, Told, message, record, rig_on
-from tests.functional.wire import Request, Wire, wire_to
 
 KMS_KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/copies"
 RULES: Mapping[str, Mapping[str, Any]] = {
@@ -30,7 +30,7 @@ class Bench:
     """A source bucket (`bucket`, or `versioned`), where its copies go, and the handler between them."""
 
     rig: Rig
-    wire: Wire
+    proxy: FaultProxy
     bucket: str
     versioned: str
     copies: storage.Bucket
@@ -44,8 +44,8 @@ class Bench:
         return self.rig.handle(self.service, message("m", record(bucket or self.bucket, key, event, **of_object)))
 
     def forget(self) -> None:
-        self.wire.requests.clear()
-        self.rig.front.exchanges.clear()
+        self.proxy.requests.clear()
+        self.rig.front.requests.clear()
 
     def copy(self, key: str) -> storage.Blob | None:
         return self.rig.blob(self.copies, key)
@@ -60,11 +60,11 @@ class Bench:
 
     def writes(self) -> list[str]:
         """What GCS was asked to change, by JSON API method."""
-        return [method for request in self.wire.requests if (method := _method(request))]
+        return [method for request in self.proxy.requests if (method := _method(request))]
 
     def body_bytes(self) -> tuple[int, int]:
         """Body bytes that came from S3, and that went to GCS in uploads."""
-        uploaded = sum(len(request.body) for request in self.wire.requests if "/upload/" in request.path)
+        uploaded = sum(len(request.body) for request in self.proxy.requests if "/upload/" in request.path)
         return sum(exchange.given for exchange in self.rig.front.bodies()), uploaded
 
 
@@ -77,7 +77,7 @@ def _method(request: Request) -> str:
 @contextmanager
 def bench_on(moto: str, gcs_url: str) -> Iterator[Bench]:
     """Set the bench up between these two servers."""
-    with rig_on(moto, gcs_url) as rig, wire_to(gcs_url) as wire:
+    with rig_on(moto, gcs_url) as rig, fault_proxy(gcs_url) as proxy:
         bucket, versioned, copies = rig.bucket(), rig.bucket(versioned=True), rig.copies()
         retained = rig.copies(retention_period=3600)
         others = {
@@ -104,8 +104,8 @@ def bench_on(moto: str, gcs_url: str) -> Iterator[Bench]:
             for name, location in locations.items()
         ]
         dead_letters = rig.queue()
-        service = rig.service(*rules, gcs_url=wire.url, DEAD_LETTER_QUEUE_URL=dead_letters)
-        yield Bench(rig, wire, bucket, versioned, copies, dead_letters, service, others)
+        service = rig.service(*rules, gcs_url=proxy.url, DEAD_LETTER_QUEUE_URL=dead_letters)
+        yield Bench(rig, proxy, bucket, versioned, copies, dead_letters, service, others)
 
 
 def _rule(source: str, prefix: str, copies: storage.Bucket, more: Mapping[str, Any]) -> dict[str, Any]:

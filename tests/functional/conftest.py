@@ -18,8 +18,8 @@ from handler.adapters.gcs.destination import GcsDestination
 from handler.adapters.gcs.objects import JsonObjects
 from handler.adapters.gcs.official import OfficialObjects
 from local_emulator.gcs import GcsServer
+from tests.functional.fault_proxy import FaultProxy, fault_proxy
 from tests.functional.sam import Translator
-from tests.functional.wire import Wire, wire_to
 
 _numbers = itertools.count()
 
@@ -112,11 +112,11 @@ def gcs_bucket(gcs_server: GcsServer) -> Iterator[Bucket]:
 
 
 @pytest.fixture
-def wire(gcs_server: GcsServer) -> Iterator[Wire]:
+def proxy(gcs_server: GcsServer) -> Iterator[FaultProxy]:
     """What stands between the adapter and GCS; every trouble planned in it must happen."""
-    with wire_to(gcs_server.url) as wire:
-        yield wire
-        wire.check()
+    with fault_proxy(gcs_server.url) as proxy:
+        yield proxy
+        proxy.check()
 
 
 @pytest.fixture
@@ -132,14 +132,14 @@ def left() -> list[float]:
 
 @pytest.fixture
 def gcs(
-    wire: Wire,
+    proxy: FaultProxy,
     gcs_bucket: Bucket,
     slept: Slept,
     left: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[GcsDestination]:
     """The adapter, by the client of --gcs-client. It waits for nothing."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
     objects = OfficialObjects if os.environ["GCS_CLIENT"] == "google-cloud-storage" else JsonObjects
     with closing(connect(time_left=lambda: left[0], sleep=slept)) as client:
         yield GcsDestination(client, gcs_bucket.name, objects=objects, time_left=lambda: left[0], sleep=slept)

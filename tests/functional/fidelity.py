@@ -17,8 +17,8 @@ import anycrc
 from handler.core.model import MIB
 from tests.fakes import crc32c
 from tests.functional.bench import KMS_KEY
-from tests.functional.front import Truth
 from tests.functional.rig import BODY
+from tests.functional.s3_override import S3Override
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "fidelity.md"
 KEPT, MAPPED, LEFT, REFUSED = "kept", "mapped", "left out", "refused"
@@ -119,9 +119,9 @@ class Kind:
     def whole(self) -> bytes:
         return b"".join(self.parts) if self.parts else self.body
 
-    def truth(self) -> Truth:
+    def truth(self) -> S3Override:
         """What S3 says of it and moto does not."""
-        return Truth(headers=self.says)
+        return S3Override(headers=self.says)
 
 
 _SYSTEM, _USER, _TAGS, _CLASS = "System metadata", "User metadata", "Tags", "Storage class"

@@ -9,8 +9,8 @@ from typing import Any
 from google.cloud.storage.blob import ObjectContexts, ObjectCustomContextPayload
 
 from tests.functional.bench import KMS_KEY, Bench
-from tests.functional.front import Truth
 from tests.functional.rig import BODY
+from tests.functional.s3_override import S3Override
 
 Act = Callable[[Bench, str, str], None]
 """Does it to an object, given its bucket and key."""
@@ -64,7 +64,7 @@ def _untag(bench: Bench, bucket: str, key: str) -> None:
 def _self_copy(**arguments: Any) -> Act:
     def act(bench: Bench, bucket: str, key: str) -> None:
         bench.rig.s3.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": key}, **arguments)
-        bench.rig.front.truths[bucket, key] = Truth(headers={"last-modified": LATER})
+        bench.rig.front.overrides[bucket, key] = S3Override(headers={"last-modified": LATER})
 
     return act
 
@@ -73,7 +73,7 @@ def _transition(name: str) -> Act:
     """What a lifecycle rule does: another class, and nothing else."""
 
     def act(bench: Bench, bucket: str, key: str) -> None:
-        bench.rig.front.truths[bucket, key] = Truth(headers={"x-amz-storage-class": name})
+        bench.rig.front.overrides[bucket, key] = S3Override(headers={"x-amz-storage-class": name})
 
     return act
 
@@ -200,7 +200,7 @@ def _crc32c_only(bench: Bench, bucket: str, key: str) -> None:
     """The object is one of several parts, of which S3 keeps a CRC32C of the whole."""
     from tests.functional.fidelity import of_whole
 
-    bench.rig.put_parts(bucket, key, (OLD[:9], OLD[9:]), {}, Truth(headers=of_whole("CRC32C", OLD)))
+    bench.rig.put_parts(bucket, key, (OLD[:9], OLD[9:]), {}, S3Override(headers=of_whole("CRC32C", OLD)))
     _foreign(OLD)(bench, bucket, key)
 
 

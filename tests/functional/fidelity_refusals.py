@@ -9,9 +9,9 @@ from typing import Any
 
 from handler.core.model import TIB
 from tests.functional.bench import Bench
-from tests.functional.front import Truth
+from tests.functional.fault_proxy import PlannedFault
 from tests.functional.rig import BODY, record
-from tests.functional.wire import Trouble
+from tests.functional.s3_override import S3Override
 
 Arrange = Callable[[Bench, str], str | dict[str, Any]]
 """Brings the trouble about for a key of that name; returns the message's body, or the record it has."""
@@ -33,13 +33,13 @@ def _named(key: str) -> Arrange:
 
     def arrange(bench: Bench, _: str) -> dict[str, Any]:
         bench.rig.put(bench.bucket, "stands-in", BODY)
-        bench.rig.front.truths[bench.bucket, key] = Truth(lies_at="stands-in")
+        bench.rig.front.overrides[bench.bucket, key] = S3Override(lies_at="stands-in")
         return record(bench.bucket, key, size=len(BODY))
 
     return arrange
 
 
-def _put(truth: Truth | None = None, headers: dict[str, str] | None = None, where: str = "") -> Arrange:
+def _put(truth: S3Override | None = None, headers: dict[str, str] | None = None, where: str = "") -> Arrange:
     """An object with these headers, of which S3 says so."""
 
     def arrange(bench: Bench, name: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _retained(bench: Bench, name: str) -> dict[str, Any]:
 
 def _forbidden(bench: Bench, name: str) -> dict[str, Any]:
     bench.rig.put(bench.bucket, name, BODY)
-    bench.wire.plan(lambda request: name.encode() in request.body, Trouble(status=403, reason="forbidden"))
+    bench.proxy.plan(lambda request: name.encode() in request.body, PlannedFault(status=403, reason="forbidden"))
     return record(bench.bucket, name)
 
 
@@ -86,9 +86,9 @@ def _key_denied(bench: Bench, name: str) -> dict[str, Any]:
     key = f"key/{name}"
     bench.rig.put(bench.bucket, key, BODY)
     message = "Permission denied on Cloud KMS key. Please ensure that your Cloud Storage service account has been "
-    bench.wire.plan(
+    bench.proxy.plan(
         lambda request: key.encode() in request.body,
-        Trouble(status=403, reason="forbidden", message=f"{message}authorized to use this key."),
+        PlannedFault(status=403, reason="forbidden", message=f"{message}authorized to use this key."),
     )
     return record(bench.bucket, key)
 
@@ -106,46 +106,50 @@ REFUSALS = [
     Refusal("the key `..`", "DstKeyInvalid", _named("..")),
     Refusal("a key in `.well-known/acme-challenge/`", "DstKeyInvalid", _named(".well-known/acme-challenge/token")),
     Refusal("a copy's name of over 1,024 bytes, by a rule's prefix", "DstKeyInvalid", _too_long),
-    Refusal("over 5 TiB", "SrcObjectTooLarge", _put(Truth(size=5 * TIB + 1))),
+    Refusal("over 5 TiB", "SrcObjectTooLarge", _put(S3Override(size=5 * TIB + 1))),
     Refusal(
         "metadata over GCS's 8 KiB in all",
         "SrcMetadataTooLarge",
-        _put(Truth(headers={f"x-amz-meta-{name}": "v" * 2800 for name in "abc"})),
+        _put(S3Override(headers={f"x-amz-meta-{name}": "v" * 2800 for name in "abc"})),
     ),
     Refusal(
-        "a metadata value over GCS's 4 KiB", "SrcMetadataTooLarge", _put(Truth(headers={"x-amz-meta-a": "v" * 4097}))
+        "a metadata value over GCS's 4 KiB",
+        "SrcMetadataTooLarge",
+        _put(S3Override(headers={"x-amz-meta-a": "v" * 4097})),
     ),
     Refusal(
         "user metadata that S3 keeps back, as they are no legal HTTP headers (`x-amz-missing-meta`)",
         "SrcMetadataMissing",
-        _put(Truth(headers={"x-amz-missing-meta": "1"})),
+        _put(S3Override(headers={"x-amz-missing-meta": "1"})),
     ),
     Refusal(
         "user metadata of a name that copies use themselves",
         "SrcMetadataReserved",
         _put(headers={"x-amz-meta-s3-replica-etag": "x"}),
     ),
-    Refusal("SSE-C", "SrcObjectNotEligible", _put(Truth(refuses=(400, "InvalidRequest")))),
+    Refusal("SSE-C", "SrcObjectNotEligible", _put(S3Override(refuses=(400, "InvalidRequest")))),
     Refusal("archived: GLACIER", "SrcObjectArchived", _put(headers={"x-amz-storage-class": "GLACIER"})),
     Refusal("archived: DEEP_ARCHIVE", "SrcObjectArchived", _put(headers={"x-amz-storage-class": "DEEP_ARCHIVE"})),
     Refusal(
         "archived, the restore still running",
         "SrcObjectArchived",
-        _put(Truth(headers={"x-amz-restore": 'ongoing-request="true"'}), {"x-amz-storage-class": "GLACIER"}),
+        _put(S3Override(headers={"x-amz-restore": 'ongoing-request="true"'}), {"x-amz-storage-class": "GLACIER"}),
     ),
     Refusal(
         "archived by INTELLIGENT_TIERING",
         "SrcObjectArchived",
         _put(
-            Truth(
+            S3Override(
                 headers={"x-amz-storage-class": "INTELLIGENT_TIERING", "x-amz-archive-status": "ARCHIVE_ACCESS"},
                 refuses_get=(403, "InvalidObjectState"),
             )
         ),
     ),
-    Refusal("no permission to read", "SrcGetObjectNotPermitted", _put(Truth(refuses=(403, "AccessDenied")))),
-    Refusal("its KMS key is disabled", "SrcKmsKeyInvalidState", _put(Truth(refuses=(400, "KMS.DisabledException")))),
-    Refusal("its KMS key is gone", "SrcKmsKeyNotFound", _put(Truth(refuses=(400, "KMS.NotFoundException")))),
+    Refusal("no permission to read", "SrcGetObjectNotPermitted", _put(S3Override(refuses=(403, "AccessDenied")))),
+    Refusal(
+        "its KMS key is disabled", "SrcKmsKeyInvalidState", _put(S3Override(refuses=(400, "KMS.DisabledException")))
+    ),
+    Refusal("its KMS key is gone", "SrcKmsKeyNotFound", _put(S3Override(refuses=(400, "KMS.NotFoundException")))),
     Refusal("no such source bucket", "SrcBucketNotFound", lambda bench, name: record(bench.others["gone"], name)),
     Refusal(
         "a bucket that is no rule's source",

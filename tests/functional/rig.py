@@ -28,7 +28,7 @@ from handler.app import Service
 from handler.core.readers import COMPOSITES
 from tests.conftest import s3_client
 from tests.fakes import checksum
-from tests.functional.front import Front, Truth, front_of
+from tests.functional.s3_override import S3Override, S3Proxy, s3_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -100,7 +100,7 @@ def record(bucket: str, key: str, event: str = "ObjectCreated:Put", **of_object:
 class Rig:
     """S3 (moto behind `Front`), SQS (moto), GCS (the local server), and services between them."""
 
-    front: Front
+    front: S3Proxy
     moto: str
     gcs_url: str
     s3: S3Client
@@ -166,15 +166,20 @@ class Rig:
         return self.gcs.bucket(getattr(bucket, "name", bucket)).get_blob(name)
 
     def put(
-        self, bucket: str, key: str, body: bytes, headers: Mapping[str, str] | None = None, truth: Truth | None = None
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        truth: S3Override | None = None,
     ) -> None:
         """Put an object with just these headers, past the front."""
         self._raw("PUT", f"/{bucket}/{quote(key)}", body, headers or {})
         if truth is not None:
-            self.front.truths[bucket, key] = truth
+            self.front.overrides[bucket, key] = truth
 
     def put_parts(
-        self, bucket: str, key: str, parts: Sequence[bytes], headers: Mapping[str, str], truth: Truth | None = None
+        self, bucket: str, key: str, parts: Sequence[bytes], headers: Mapping[str, str], truth: S3Override | None = None
     ) -> None:
         """Upload in parts, past the front; what is true of their sizes is known to it."""
         where = f"/{bucket}/{quote(key)}"
@@ -188,12 +193,12 @@ class Rig:
             ET.SubElement(element, "PartNumber").text = str(number)
             ET.SubElement(element, "ETag").text = etag
         self._raw("POST", f"{where}?{urlencode({'uploadId': upload})}", ET.tostring(done), {})
-        truth = truth or Truth()
+        truth = truth or S3Override()
         truth.parts = tuple(map(len, parts))
         for name in COMPOSITES:
             if "-" in truth.headers.get(f"x-amz-checksum-{name.lower()}", ""):
                 truth.sums = name, tuple(checksum(name, part) for part in parts)
-        self.front.truths[bucket, key] = truth
+        self.front.overrides[bucket, key] = truth
 
     def _raw(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str]
@@ -214,7 +219,7 @@ def rig_on(moto: str, gcs_url: str) -> Iterator[Rig]:
     sqs = boto3.client("sqs", endpoint_url=moto)
     s3 = s3_client(moto)
     with (
-        front_of(moto) as front,
+        s3_proxy(moto) as front,
         contextlib.ExitStack() as stack,
         pytest.MonkeyPatch.context() as patch,
         closing(gcs),

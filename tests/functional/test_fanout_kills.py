@@ -29,8 +29,8 @@ from local_emulator.poller import failed_ids, sqs_event
 from tests.benchmarks.fanout_kills import Plan, run
 from tests.fakes import EvenRate, crc32c
 from tests.functional.fidelity import of_parts
-from tests.functional.front import Truth
 from tests.functional.rig import BODY, Clock, Rig, record, rig_on
+from tests.functional.s3_override import S3Override
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
@@ -174,7 +174,7 @@ def put(rig: Rig, bucket: str, algorithm: str) -> None:
     stops = [0, 40 * KIB, 60 * KIB, 61 * KIB, 90 * KIB, 170 * KIB, len(DATA)]
     parts = tuple(DATA[start:stop] for start, stop in itertools.pairwise(stops))
     name = algorithm.partition(" ")[0]
-    rig.put_parts(bucket, KEY, parts, {}, Truth(headers={} if name == "ETAG" else of_parts(name, parts)))
+    rig.put_parts(bucket, KEY, parts, {}, S3Override(headers={} if name == "ETAG" else of_parts(name, parts)))
 
 
 @pytest.mark.parametrize(("seed", "algorithm", "under_a_key"), CASES)

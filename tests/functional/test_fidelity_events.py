@@ -61,7 +61,7 @@ def test_a_write_without_bytes_is_conditional_on_generation_and_metageneration(b
         Bucket=bench.bucket, Key="tags/conditional", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}
     )
     bench.deliver("tags/conditional", "ObjectTagging:Put")
-    (patch,) = [request for request in bench.wire.requests if request.method == "PATCH"]
+    (patch,) = [request for request in bench.proxy.requests if request.method == "PATCH"]
     assert {"ifGenerationMatch", "ifMetagenerationMatch"} <= set(patch.query)
 
 

@@ -36,7 +36,7 @@ def test_a_flipped_byte_is_corrupt_and_writes_nothing(bench: Bench, kind: Kind, 
         assert bench.deliver(key, "ObjectCreated:Put").failed() == []
     put(bench, kind, key)
     # What looks alike is read once more by the right boundaries, before anything is called Corrupt.
-    bench.rig.front.truths[bench.bucket, key].flips = 2 if kind.name.endswith("look alike") else 1
+    bench.rig.front.overrides[bench.bucket, key].flips = 2 if kind.name.endswith("look alike") else 1
 
     told = bench.deliver(key, "ObjectCreated:Put", size=len(kind.whole))
     assert told.failed() == ["m"], "it is retried"

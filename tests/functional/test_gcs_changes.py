@@ -14,7 +14,7 @@ from handler.core.errors import Moved, NotFound, Refused
 from handler.core.model import ABSENT, KIB, SMALL, TIB, Generation, Headers, Replica, Rule, Stamp
 from tests.fakes import breaks, reader
 from tests.functional.conftest import Bucket
-from tests.functional.wire import Trouble, Wire, sends
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, sends
 
 RULE = Rule(id="r", source="bucket", destination="gs://bucket")
 PAUSE = time.sleep
@@ -30,20 +30,20 @@ STAMP = Stamp(
 
 
 @pytest.fixture
-def there(gcs: GcsDestination, wire: Wire) -> Replica:
+def there(gcs: GcsDestination, proxy: FaultProxy) -> Replica:
     """An object that is there; the requests it took are forgotten."""
     replica = gcs.put("k", reader(DATA), STAMP, expect=ABSENT)
-    wire.requests.clear()
+    proxy.requests.clear()
     return replica
 
 
 def test_a_patch_removes_the_names_that_are_gone_and_keeps_the_bytes(
-    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, there: Replica
+    gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy, there: Replica
 ) -> None:
     stamp = replace(STAMP, headers=Headers("text/plain"), metadata={"new": "name", "größe": "klein"})
     patched = gcs.patch("k", stamp, expect=there.generation)
-    assert wire.methods() == ["GET", "PATCH"]
-    assert wire.requests[-1].query["ifMetagenerationMatch"] == "1"
+    assert proxy.methods() == ["GET", "PATCH"]
+    assert proxy.requests[-1].query["ifMetagenerationMatch"] == "1"
     assert patched.generation == Generation(there.generation.number, 2)
     resource = gcs_bucket.resource("k")
     assert resource["metadata"] == {"new": "name", "größe": "klein"}
@@ -65,21 +65,21 @@ def test_a_patch_that_lost_a_race_is_moved(gcs: GcsDestination, gcs_bucket: Buck
 
 
 def test_a_patch_whose_answer_is_lost_is_moved_and_did_happen(
-    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, there: Replica
+    gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy, there: Replica
 ) -> None:
-    wire.plan(sends("PATCH"), Trouble(forget=True))
+    proxy.plan(sends("PATCH"), PlannedFault(forget=True))
     with pytest.raises(Moved):
         gcs.patch("k", Stamp(metadata={"a": "b"}, custom_time=STAMP.custom_time), expect=there.generation)
     assert gcs_bucket.resource("k")["metadata"] == {"a": "b"}
 
 
 def test_a_change_of_storage_class_is_a_rewrite_that_moves_no_byte_through_us(
-    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, there: Replica
+    gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy, there: Replica
 ) -> None:
     stamp = replace(STAMP, storage_class="COLDLINE", metadata={"only": "this"})
     changed = gcs.patch("k", stamp, expect=there.generation)
-    assert wire.methods() == ["GET", "POST"]
-    rewrite = wire.requests[-1]
+    assert proxy.methods() == ["GET", "POST"]
+    rewrite = proxy.requests[-1]
     assert "/rewriteTo/" in rewrite.path
     assert DATA not in rewrite.body
     assert rewrite.query["ifGenerationMatch"] == rewrite.query["ifSourceGenerationMatch"]
@@ -102,10 +102,10 @@ def test_custom_time_is_kept_to_the_microsecond_and_may_only_go_on(gcs: GcsDesti
 
 
 def test_a_delete_is_one_request_on_both_generations(
-    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, there: Replica
+    gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy, there: Replica
 ) -> None:
     gcs.delete("k", expect=there.generation)
-    (request,) = wire.requests
+    (request,) = proxy.requests
     assert request.query["ifGenerationMatch"] == str(there.generation.number)
     assert request.query["ifMetagenerationMatch"] == "1"
     assert gcs_bucket.names() == set()
@@ -124,9 +124,9 @@ def test_a_delete_of_what_a_rival_changed_or_deleted_is_moved(
 
 
 def test_a_delete_whose_answer_is_lost_is_moved_and_did_happen(
-    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, there: Replica
+    gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy, there: Replica
 ) -> None:
-    wire.plan(sends("DELETE"), Trouble(forget=True))
+    proxy.plan(sends("DELETE"), PlannedFault(forget=True))
     with pytest.raises(Moved):
         gcs.delete("k", expect=there.generation)
     assert gcs_bucket.names() == set()
@@ -170,7 +170,7 @@ def test_an_object_that_is_not_there_is_absent(gcs: GcsDestination, key: str) ->
     assert gcs.head(key) == Replica()
 
 
-def test_a_missing_bucket_is_refused_by_every_call_and_never_absent(gcs: GcsDestination, wire: Wire) -> None:
+def test_a_missing_bucket_is_refused_by_every_call_and_never_absent(gcs: GcsDestination, proxy: FaultProxy) -> None:
     gcs = GcsDestination(gcs._client, "no-such-bucket")
     at = Generation(1, 1)
     calls = {
@@ -196,7 +196,9 @@ FORBIDDEN = ["", ".", "..", "a\nb", "a\rb", ".well-known/acme-challenge/x", "ü"
 
 
 @pytest.mark.parametrize("key", FORBIDDEN)
-def test_a_name_that_gcs_forbids_is_refused_before_a_byte_is_read(gcs: GcsDestination, wire: Wire, key: str) -> None:
+def test_a_name_that_gcs_forbids_is_refused_before_a_byte_is_read(
+    gcs: GcsDestination, proxy: FaultProxy, key: str
+) -> None:
     body = breaks(DATA, AssertionError("it was read"), after=0)
     with pytest.raises(Refused) as caught:
         gcs.put(key, body, Stamp(), expect=ABSENT)
@@ -206,7 +208,7 @@ def test_a_name_that_gcs_forbids_is_refused_before_a_byte_is_read(gcs: GcsDestin
     with pytest.raises(Moved):
         gcs.delete(key, expect=Generation(1, 1))
     assert gcs.head(key) == Replica()
-    assert wire.requests == []
+    assert proxy.requests == []
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ def test_a_name_that_gcs_forbids_is_refused_before_a_byte_is_read(gcs: GcsDestin
 )
 def test_metadata_over_gcs_limits_are_refused_before_a_byte_is_read(
     gcs: GcsDestination,
-    wire: Wire,
+    proxy: FaultProxy,
     metadata: dict[str, str],
     fits: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
@@ -231,13 +233,13 @@ def test_metadata_over_gcs_limits_are_refused_before_a_byte_is_read(
     with pytest.raises(Refused) as caught:
         gcs.put("k", breaks(DATA, AssertionError("it was read"), after=0), Stamp(metadata=metadata), expect=ABSENT)
     assert caught.value.code == "SrcMetadataTooLarge"
-    assert wire.requests == []
+    assert proxy.requests == []
 
 
-def test_more_than_5_tib_is_refused_before_a_byte_is_read(gcs: GcsDestination, wire: Wire) -> None:
+def test_more_than_5_tib_is_refused_before_a_byte_is_read(gcs: GcsDestination, proxy: FaultProxy) -> None:
     body = breaks(DATA, AssertionError("it was read"), after=0)
     body.size = 5 * TIB + 1
     with pytest.raises(Refused) as caught:
         gcs.put("k", body, Stamp(), expect=ABSENT)
     assert caught.value.code == "SrcObjectTooLarge"
-    assert wire.requests == []
+    assert proxy.requests == []

@@ -31,9 +31,8 @@ from handler.core.errors import Unavailable
 from handler.core.model import ABSENT, Stamp
 from local_emulator.gcs import GcsServer
 from tests.fakes import reader
-from tests.functional.blackhole import relay_to
 from tests.functional.conftest import Bucket, Slept
-from tests.functional.wire import LOST, Trouble, Wire, every
+from tests.functional.fault_proxy import LOST, FaultProxy, PlannedFault, every, fault_proxy
 
 HOUR = timedelta(hours=1)
 
@@ -67,8 +66,8 @@ class Denied(Credentials):
 
 
 @pytest.fixture
-def client(wire: Wire) -> Iterator[Client]:
-    with closing(Client(wire.url, 20)) as client:
+def client(proxy: FaultProxy) -> Iterator[Client]:
+    with closing(Client(proxy.url, 20)) as client:
         yield client
 
 
@@ -83,47 +82,47 @@ def together(call: Callable[[], object]) -> None:
             future.result()
 
 
-def bearers(wire: Wire) -> list[str]:
-    return [request.headers["Authorization"] for request in wire.requests]
+def bearers(proxy: FaultProxy) -> list[str]:
+    return [request.headers["Authorization"] for request in proxy.requests]
 
 
 # --- tokens
 
 
-def test_threads_that_need_a_token_at_once_get_one(client: Client, gcs_bucket: Bucket, wire: Wire) -> None:
+def test_threads_that_need_a_token_at_once_get_one(client: Client, gcs_bucket: Bucket, proxy: FaultProxy) -> None:
     client.credentials = Granted()
     together(lambda: look(client, gcs_bucket))
     assert client.credentials.granted == 1
-    assert set(bearers(wire)) == {"Bearer token-1"}
+    assert set(bearers(proxy)) == {"Bearer token-1"}
 
 
-def test_a_token_is_renewed_before_it_expires(client: Client, gcs_bucket: Bucket, wire: Wire) -> None:
+def test_a_token_is_renewed_before_it_expires(client: Client, gcs_bucket: Bucket, proxy: FaultProxy) -> None:
     client.credentials = Granted(timedelta(minutes=1))
     look(client, gcs_bucket)
     look(client, gcs_bucket)
-    assert bearers(wire) == ["Bearer token-1", "Bearer token-2"]
+    assert bearers(proxy) == ["Bearer token-1", "Bearer token-2"]
 
 
-def test_a_token_that_lives_is_used_again(client: Client, gcs_bucket: Bucket, wire: Wire) -> None:
+def test_a_token_that_lives_is_used_again(client: Client, gcs_bucket: Bucket, proxy: FaultProxy) -> None:
     client.credentials = Granted()
     for _ in range(3):
         look(client, gcs_bucket)
-    assert bearers(wire) == ["Bearer token-1"] * 3
+    assert bearers(proxy) == ["Bearer token-1"] * 3
 
 
 def test_a_token_that_is_refused_to_many_threads_is_renewed_once(
-    client: Client, gcs_bucket: Bucket, wire: Wire
+    client: Client, gcs_bucket: Bucket, proxy: FaultProxy
 ) -> None:
     client.credentials = Granted()
     look(client, gcs_bucket)
-    revoked = Trouble(status=401, reason="authError", message="Invalid Credentials")
-    wire.plan(lambda request: request.headers["Authorization"] == "Bearer token-1", *[revoked] * 12)
+    revoked = PlannedFault(status=401, reason="authError", message="Invalid Credentials")
+    proxy.plan(lambda request: request.headers["Authorization"] == "Bearer token-1", *[revoked] * 12)
     together(lambda: look(client, gcs_bucket))
     assert client.credentials.granted == 2
-    wire.forgive()
+    proxy.forgive()
 
 
-def test_threads_that_wait_for_a_token_that_does_not_come_fail_as_one(client: Client, wire: Wire) -> None:
+def test_threads_that_wait_for_a_token_that_does_not_come_fail_as_one(client: Client, proxy: FaultProxy) -> None:
     """Each would wait as long as the first did, one after the other."""
     client.credentials = Denied(threading.Barrier(13, timeout=10))
 
@@ -137,10 +136,10 @@ def test_threads_that_wait_for_a_token_that_does_not_come_fail_as_one(client: Cl
         assert {str(future.exception()) for future in failures} == {"failure 1"}
     with pytest.raises(TransportError, match="failure 2"):
         client.request("GET", "/", time_left=lambda: 60.0)
-    assert wire.requests == []
+    assert proxy.requests == []
 
 
-def test_an_anonymous_client_has_no_token_and_imports_nothing_of_googles(gcs_bucket: Bucket, wire: Wire) -> None:
+def test_an_anonymous_client_has_no_token_and_imports_nothing_of_googles(gcs_bucket: Bucket, proxy: FaultProxy) -> None:
     """What google-auth takes to import is not spent on the emulator, nor what Google's client takes on anybody."""
     code = """if True:
         import sys
@@ -149,64 +148,66 @@ def test_an_anonymous_client_has_no_token_and_imports_nothing_of_googles(gcs_buc
         assert not GcsDestination(connect(), sys.argv[1]).head("k").exists
         print(*sorted({"requests", "google.auth", "google.cloud.storage", "google.api_core"} & set(sys.modules)))
     """
-    environment = {"STORAGE_EMULATOR_HOST": wire.url}
+    environment = {"STORAGE_EMULATOR_HOST": proxy.url}
     ended = subprocess.run(
         [sys.executable, "-c", code, gcs_bucket.name], env=environment, capture_output=True, text=True, check=False
     )
     assert (ended.stdout, ended.stderr) == ("\n", "")
-    assert "Authorization" not in wire.requests[0].headers
+    assert "Authorization" not in proxy.requests[0].headers
 
 
 def test_the_emulators_address_may_lack_its_scheme(
-    gcs_bucket: Bucket, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    gcs_bucket: Bucket, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url.removeprefix("http://") + "/")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url.removeprefix("http://") + "/")
     with closing(connect()) as client:
         look(client, gcs_bucket)
-    assert wire.methods() == ["GET"]
+    assert proxy.methods() == ["GET"]
 
 
 # --- retries
 
 
 def test_tries_are_few_and_their_pauses_grow_and_vary(
-    gcs: GcsDestination, wire: Wire, slept: Slept, left: list[float]
+    gcs: GcsDestination, proxy: FaultProxy, slept: Slept, left: list[float]
 ) -> None:
     left[0] = 600.0
-    wire.plan(every("GET"), *[Trouble(status=503, reason="backendError")] * 2 * TRIES)
+    proxy.plan(every("GET"), *[PlannedFault(status=503, reason="backendError")] * 2 * TRIES)
     for _ in range(2):
         with pytest.raises(Unavailable):
             gcs.head("k")
-    assert len(wire.requests) == 2 * TRIES
+    assert len(proxy.requests) == 2 * TRIES
     assert all(pause <= 2**number for number, pause in enumerate(slept[:5]))
     assert len(set(slept)) == len(slept), "full jitter"
 
 
-def test_a_status_that_will_not_change_is_not_tried_again(gcs: GcsDestination, wire: Wire) -> None:
-    wire.plan(every("GET"), Trouble(status=501, reason="notImplemented"))
+def test_a_status_that_will_not_change_is_not_tried_again(gcs: GcsDestination, proxy: FaultProxy) -> None:
+    proxy.plan(every("GET"), PlannedFault(status=501, reason="notImplemented"))
     with pytest.raises(Unavailable):
         gcs.head("k")
-    assert wire.methods() == ["GET"]
+    assert proxy.methods() == ["GET"]
 
 
-def test_a_lost_answer_to_a_read_is_asked_for_again(gcs: GcsDestination, wire: Wire) -> None:
-    wire.plan(every("GET"), Trouble(forget=True))
+def test_a_lost_answer_to_a_read_is_asked_for_again(gcs: GcsDestination, proxy: FaultProxy) -> None:
+    proxy.plan(every("GET"), PlannedFault(forget=True))
     assert not gcs.head("k").exists
-    assert [request.status for request in wire.requests] == [LOST, 404]
+    assert [request.status for request in proxy.requests] == [LOST, 404]
 
 
-def test_a_redirection_is_not_followed(gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire) -> None:
+def test_a_redirection_is_not_followed(gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy) -> None:
     """Whoever answers one would get the token."""
     elsewhere = f"{gcs_bucket.url}/elsewhere"
-    wire.plan(every("POST"), Trouble(status=307, headers={"Location": elsewhere}, message="elsewhere"))
+    proxy.plan(every("POST"), PlannedFault(status=307, headers={"Location": elsewhere}, message="elsewhere"))
     with pytest.raises(Unavailable, match="307"):
         gcs.put("k", reader(b"data"), Stamp(), expect=ABSENT)
-    assert wire.methods() == ["POST"]
+    assert proxy.methods() == ["POST"]
 
 
 @pytest.mark.parametrize("retry_after", ["3", "7"])
-def test_a_retry_after_of_gcs_is_waited_for(gcs: GcsDestination, wire: Wire, slept: Slept, retry_after: str) -> None:
-    wire.plan(every("GET"), Trouble(status=429, headers={"Retry-After": retry_after}))
+def test_a_retry_after_of_gcs_is_waited_for(
+    gcs: GcsDestination, proxy: FaultProxy, slept: Slept, retry_after: str
+) -> None:
+    proxy.plan(every("GET"), PlannedFault(status=429, headers={"Retry-After": retry_after}))
     assert not gcs.head("k").exists
     assert float(retry_after) <= slept[0] <= float(retry_after) + 1
 
@@ -218,10 +219,10 @@ def test_a_connection_that_died_in_silence_costs_one_trys_silence(
     """The kept connections are blackholed; what is tried again goes by a new one, and the request succeeds."""
     monkeypatch.setattr(retry, "SILENCE", 0.3)
     monkeypatch.setattr(retry, "LEAST", 0.3)
-    with relay_to(gcs_server.url) as relay, closing(Client(relay.url, 20)) as client:
+    with fault_proxy(gcs_server.url) as relay, closing(Client(relay.url, 20)) as client:
         gcs = GcsDestination(client, gcs_bucket.name, sleep=slept)
         assert not gcs.head("k").exists
-        relay.blackhole()
+        relay.silence()
         started = time.monotonic()
         if method == "head":
             assert not gcs.head("k").exists

@@ -26,7 +26,7 @@ from handler.core.model import ABSENT, SMALL, Stamp
 from local_emulator.context import Context
 from tests.fakes import reader
 from tests.functional.conftest import Bucket, Slept
-from tests.functional.wire import Trouble, Wire, every, sends
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, every, sends
 
 AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/aws"
 ACCOUNT = "/v1/projects/-/serviceAccounts/replicator@project.iam.gserviceaccount.com:generateAccessToken"
@@ -139,12 +139,12 @@ def clouds() -> Iterator[Clouds]:
 
 
 @pytest.fixture(autouse=True)
-def _lambda(monkeypatch: pytest.MonkeyPatch, wire: Wire) -> None:
+def _lambda(monkeypatch: pytest.MonkeyPatch, proxy: FaultProxy) -> None:
     """The environment as Lambda gives it, but for GCS; google-auth's look-up of where a pool may work is left out.
 
     (It asks iamcredentials.googleapis.com in the background, which a test must not.)
     """
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
@@ -162,8 +162,8 @@ def put(configuration: str, bucket: Bucket, size: int = 4) -> None:
     assert bucket.data("k") == bytes(size)
 
 
-def bearers(wire: Wire) -> set[str | None]:
-    return {request.headers.get("Authorization") for request in wire.requests}
+def bearers(proxy: FaultProxy) -> set[str | None]:
+    return {request.headers.get("Authorization") for request in proxy.requests}
 
 
 def headers(subject: dict[str, Any]) -> dict[str, str]:
@@ -172,7 +172,7 @@ def headers(subject: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("size", [4, SMALL + 1])
 def test_the_functions_own_role_is_exchanged_for_googles_token_once(
-    clouds: Clouds, wire: Wire, gcs_bucket: Bucket, size: int
+    clouds: Clouds, proxy: FaultProxy, gcs_bucket: Bucket, size: int
 ) -> None:
     put(clouds.configuration(), gcs_bucket, size)
     (subject,) = clouds.subjects
@@ -181,19 +181,19 @@ def test_the_functions_own_role_is_exchanged_for_googles_token_once(
     assert f"Credential={KEY_ID}/" in signed["authorization"]
     assert signed["x-amz-security-token"] == TOKEN
     assert signed["x-goog-cloud-target-resource"] == AUDIENCE
-    assert bearers(wire) == {f"Bearer {GOOGLE_TOKEN}"}, "every request, of a session too"
+    assert bearers(proxy) == {f"Bearer {GOOGLE_TOKEN}"}, "every request, of a session too"
     assert clouds.paths == ["/v1/token"], "no metadata server is asked"
 
 
-def test_a_configuration_may_be_a_file(clouds: Clouds, wire: Wire, gcs_bucket: Bucket, tmp_path: Path) -> None:
+def test_a_configuration_may_be_a_file(clouds: Clouds, proxy: FaultProxy, gcs_bucket: Bucket, tmp_path: Path) -> None:
     (tmp_path / "federation.json").write_text(clouds.configuration())
     put(str(tmp_path / "federation.json"), gcs_bucket)
-    assert bearers(wire) == {f"Bearer {GOOGLE_TOKEN}"}
+    assert bearers(proxy) == {f"Bearer {GOOGLE_TOKEN}"}
 
 
-def test_a_service_account_may_be_impersonated(clouds: Clouds, wire: Wire, gcs_bucket: Bucket) -> None:
+def test_a_service_account_may_be_impersonated(clouds: Clouds, proxy: FaultProxy, gcs_bucket: Bucket) -> None:
     put(clouds.configuration(service_account_impersonation_url=clouds.url + ACCOUNT), gcs_bucket)
-    assert bearers(wire) == {f"Bearer {IMPERSONATED}"}
+    assert bearers(proxy) == {f"Bearer {IMPERSONATED}"}
     assert clouds.paths == ["/v1/token", ACCOUNT]
 
 
@@ -205,7 +205,7 @@ def under_snapstart(clouds: Clouds, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_of_the_container_endpoint_are_exchanged_as_well(
-    clouds: Clouds, wire: Wire, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    clouds: Clouds, proxy: FaultProxy, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SnapStart has no other; Google's own supplier knows only the environment and the metadata server."""
     under_snapstart(clouds, monkeypatch)
@@ -214,7 +214,7 @@ def test_credentials_of_the_container_endpoint_are_exchanged_as_well(
     assert "Credential=AKIDCONTAINER/" in signed["authorization"]
     assert signed["x-amz-security-token"] == TOKEN
     assert clouds.paths == ["/container", "/v1/token"]
-    assert bearers(wire) == {f"Bearer {GOOGLE_TOKEN}"}
+    assert bearers(proxy) == {f"Bearer {GOOGLE_TOKEN}"}
 
 
 # --- what goes wrong
@@ -226,19 +226,19 @@ def fails(configuration: str) -> ReplicationError:
     return caught.value
 
 
-def test_a_refused_exchange_is_unavailable_and_says_why(clouds: Clouds, wire: Wire) -> None:
+def test_a_refused_exchange_is_unavailable_and_says_why(clouds: Clouds, proxy: FaultProxy) -> None:
     clouds.status = 400
     error = fails(clouds.configuration())
     assert error.code == "DstCredentials"
     assert "the role is not mapped" in str(error)
     assert not any(secret in repr(error) + repr(error.__cause__) for secret in SECRETS)
-    assert wire.requests == []
+    assert proxy.requests == []
 
 
 @pytest.mark.parametrize("trouble", [503, 500, 429, 408, 0])
 @pytest.mark.parametrize("times", [1, TRIES - 1])
 def test_an_exchange_that_fails_for_the_moment_is_tried_again(
-    clouds: Clouds, wire: Wire, gcs_bucket: Bucket, slept: Slept, trouble: int, times: int
+    clouds: Clouds, proxy: FaultProxy, gcs_bucket: Bucket, slept: Slept, trouble: int, times: int
 ) -> None:
     clouds.troubles = [trouble] * times
     configuration = clouds.configuration(service_account_impersonation_url=clouds.url + ACCOUNT)
@@ -246,7 +246,7 @@ def test_an_exchange_that_fails_for_the_moment_is_tried_again(
         assert not GcsDestination(client, gcs_bucket.name).head("k").exists
     assert clouds.paths == ["/v1/token"] * (times + 1) + [ACCOUNT]
     assert len(slept) == times
-    assert wire.methods() == ["GET"]
+    assert proxy.methods() == ["GET"]
 
 
 def test_an_impersonation_that_fails_for_the_moment_is_tried_again(
@@ -260,14 +260,14 @@ def test_an_impersonation_that_fails_for_the_moment_is_tried_again(
 
 
 def test_an_exchange_that_keeps_failing_is_unavailable_after_as_many_tries_as_any_request(
-    clouds: Clouds, wire: Wire, slept: Slept
+    clouds: Clouds, proxy: FaultProxy, slept: Slept
 ) -> None:
     clouds.troubles = [503] * (TRIES + 1)
     with closing(connect(clouds.configuration(), sleep=slept)) as client, pytest.raises(Unavailable) as caught:
         GcsDestination(client, "bucket", sleep=slept).head("k")
     assert caught.value.code == "DstCredentials"
     assert len(clouds.paths) == TRIES
-    assert wire.requests == []
+    assert proxy.requests == []
 
 
 def test_a_token_service_that_is_not_there_is_unavailable() -> None:
@@ -289,17 +289,17 @@ def test_without_credentials_or_region_the_error_says_so(
     assert missing in str(error)
 
 
-def test_a_token_that_gcs_rejects_is_renewed_and_then_unavailable(clouds: Clouds, wire: Wire) -> None:
-    wire.plan(every("GET"), *[Trouble(status=401, reason="required", message="Invalid Credentials")] * 20)
+def test_a_token_that_gcs_rejects_is_renewed_and_then_unavailable(clouds: Clouds, proxy: FaultProxy) -> None:
+    proxy.plan(every("GET"), *[PlannedFault(status=401, reason="required", message="Invalid Credentials")] * 20)
     assert fails(clouds.configuration()).code == "DstCredentialsRejected"
     assert len(clouds.subjects) == 2
-    assert wire.methods() == ["GET", "GET"]
-    wire.forgive()
+    assert proxy.methods() == ["GET", "GET"]
+    proxy.forgive()
 
 
 def test_nothing_secret_is_told_even_where_all_goes_wrong(
     clouds: Clouds,
-    wire: Wire,
+    proxy: FaultProxy,
     gcs_bucket: Bucket,
     s3_url: str,
     bucket: str,
@@ -326,20 +326,20 @@ def test_nothing_secret_is_told_even_where_all_goes_wrong(
     event = {"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
         "s3": {"bucket": {"name": bucket}, "object": {"key": "k", "size": SMALL + 1}}}]}  # fmt: skip
     failures: list[str] = []
-    wire.plan(sends("PUT"), Trouble(status=400, message="as told"))
-    for trouble in [None, Trouble(forget=True)]:
+    proxy.plan(sends("PUT"), PlannedFault(status=400, message="as told"))
+    for trouble in [None, PlannedFault(forget=True)]:
         if trouble:
-            wire.plan(every("PUT"), *[trouble] * 40)
+            proxy.plan(every("PUT"), *[trouble] * 40)
         with pytest.raises(ReplicationError) as caught:
             service.handle(event)
         failures += [repr(caught.value), str(caught.value), repr(caught.value.__cause__)]
-    wire.forgive()
+    proxy.forgive()
     told = lines.getvalue() + capsys.readouterr().out + caplog.text + "".join(failures)
     assert '"outcome":"failed"' in told
-    session = next(request.query["upload_id"] for request in wire.requests if request.method == "PUT")
+    session = next(request.query["upload_id"] for request in proxy.requests if request.method == "PUT")
     for secret in (*SECRETS, session):
         assert secret not in told
-    assert bearers(wire) == {f"Bearer {IMPERSONATED}"}
+    assert bearers(proxy) == {f"Bearer {IMPERSONATED}"}
 
 
 # --- bad configuration

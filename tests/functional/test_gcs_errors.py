@@ -23,7 +23,7 @@ from handler.adapters.transport import Answer
 from handler.core.errors import Corrupt, Moved, NotFound, Refused, ReplicationError, Unavailable
 from handler.core.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import reader
-from tests.functional.wire import Trouble, Wire, every
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, every
 
 KEY_DENIED = (
     "Permission denied on Cloud KMS key. Please ensure that your Cloud Storage service account has been authorized to "
@@ -209,14 +209,14 @@ CALLS = ["head", "small put", "large put", "patch", "delete", "compose"]
 @pytest.mark.parametrize(("status", "reason", "message", "kind", "code"), BY_STATUS, ids=IDS)
 def test_every_call_tells_every_answer_alike(
     gcs: GcsDestination,
-    wire: Wire,
+    proxy: FaultProxy,
     status: int,
     reason: str,
     message: str,
     kind: type[ReplicationError],
     code: str,
 ) -> None:
-    wire.plan(lambda _: True, *[Trouble(status=status, reason=reason, message=message)] * 50)
+    proxy.plan(lambda _: True, *[PlannedFault(status=status, reason=reason, message=message)] * 50)
     for name, call in calls(gcs).items():
         if (name, kind) == ("head", NotFound):
             assert not gcs.head("k").exists
@@ -227,7 +227,7 @@ def test_every_call_tells_every_answer_alike(
         if name in {"patch", "delete"} and kind is NotFound:
             expected = (Moved, "Moved")
         assert (type(caught.value), caught.value.code) == expected, name
-    wire.forgive()
+    proxy.forgive()
 
 
 @contextmanager
@@ -252,9 +252,9 @@ def test_a_server_that_is_not_there_is_unavailable_within_the_time_that_is_left(
     assert caught.value.code == "DstUnreachable"
 
 
-def test_an_answer_that_is_no_http_is_unavailable(gcs: GcsDestination, wire: Wire, left: list[float]) -> None:
+def test_an_answer_that_is_no_http_is_unavailable(gcs: GcsDestination, proxy: FaultProxy, left: list[float]) -> None:
     left[0] = 0.0
-    wire.plan(every("GET"), *[Trouble(status=200, body=b"<html>a captive portal</html>")] * 20)
+    proxy.plan(every("GET"), *[PlannedFault(status=200, body=b"<html>a captive portal</html>")] * 20)
     with pytest.raises(Unavailable):
         gcs.head("k")
-    wire.forgive()
+    proxy.forgive()

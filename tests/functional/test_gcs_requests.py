@@ -14,7 +14,7 @@ from handler import app
 from handler.core.model import KIB, SMALL
 from local_emulator.context import Context
 from tests.functional.conftest import Bucket
-from tests.functional.wire import Request, Wire, wire_to
+from tests.functional.fault_proxy import FaultProxy, Request, fault_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -30,7 +30,7 @@ class Pipeline:
     s3: S3Client
     bucket: str
     copies: Bucket
-    wires: tuple[Wire, Wire]
+    wires: tuple[FaultProxy, FaultProxy]
 
     def message(
         self, event: str = "ObjectCreated:Put", size: int | None = len(DATA), receives: int = 1
@@ -76,12 +76,12 @@ def pipeline(
     s3_url: str, s3: S3Client, bucket: str, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Pipeline]:
     rule = {"Source": {"Bucket": bucket}, "Destination": {"Bucket": f"gs://{gcs_bucket.name}"}}
-    with wire_to(s3_url) as s3_wire, wire_to(gcs_bucket.url) as gcs_wire, service():
-        gcs_wire.requests = s3_wire.requests  # one log of both
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_wire.url)
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_wire.url)
+    with fault_proxy(s3_url) as s3_proxy, fault_proxy(gcs_bucket.url) as gcs_proxy, service():
+        gcs_proxy.requests = s3_proxy.requests  # one log of both
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_proxy.url)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_proxy.url)
         monkeypatch.setenv("REPLICATION_RULES", json.dumps([rule]))
-        yield Pipeline(s3, bucket, gcs_bucket, (s3_wire, gcs_wire))
+        yield Pipeline(s3, bucket, gcs_bucket, (s3_proxy, gcs_proxy))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from handler.core.errors import Unavailable
 from handler.core.model import ABSENT, SMALL, Generation, Stamp
 from tests.fakes import crc32c, md5, reader
 from tests.functional.conftest import Bucket
-from tests.functional.wire import Trouble, Wire, every, sends
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, every, sends
 
 EMPTY: dict[str, Any] = {
     "name": "k",
@@ -30,12 +30,14 @@ def test_a_resource_without_size_is_of_an_empty_object() -> None:
     assert (replica.size, replica.generation) == (0, Generation(5, 1))
 
 
-def test_an_empty_object_is_put_read_and_listed_where_the_answer_has_no_size(gcs: GcsDestination, wire: Wire) -> None:
-    def answered(resource: dict[str, Any]) -> Trouble:
-        return Trouble(status=200, body=json.dumps(resource).encode())
+def test_an_empty_object_is_put_read_and_listed_where_the_answer_has_no_size(
+    gcs: GcsDestination, proxy: FaultProxy
+) -> None:
+    def answered(resource: dict[str, Any]) -> PlannedFault:
+        return PlannedFault(status=200, body=json.dumps(resource).encode())
 
-    wire.plan(every("POST"), answered(EMPTY))
-    wire.plan(every("GET"), answered(EMPTY), answered({"items": [EMPTY]}))
+    proxy.plan(every("POST"), answered(EMPTY))
+    proxy.plan(every("GET"), answered(EMPTY), answered({"items": [EMPTY]}))
     stored = gcs.put("k", reader(b""), Stamp(), expect=ABSENT)
     assert stored.size == 0
     assert gcs.head("k") == stored
@@ -44,19 +46,19 @@ def test_an_empty_object_is_put_read_and_listed_where_the_answer_has_no_size(gcs
 
 @pytest.mark.parametrize("missing", ["generation", "metageneration"])
 def test_a_resource_that_no_condition_can_be_made_of_is_an_error_that_says_so(
-    gcs: GcsDestination, wire: Wire, missing: str
+    gcs: GcsDestination, proxy: FaultProxy, missing: str
 ) -> None:
     resource = {name: value for name, value in EMPTY.items() if name != missing}
-    wire.plan(every("GET"), Trouble(status=200, body=json.dumps(resource).encode()))
+    proxy.plan(every("GET"), PlannedFault(status=200, body=json.dumps(resource).encode()))
     with pytest.raises(Unavailable, match=f"look at 'k': ValueError: GCS describes an object without {missing}"):
         gcs.head("k")
 
 
 @pytest.mark.parametrize("nth", [1, 3], ids=["first chunk", "last chunk"])
 def test_a_success_of_a_resumable_upload_that_is_cut_is_asked_for_again(
-    gcs: GcsDestination, gcs_bucket: Bucket, wire: Wire, nth: int
+    gcs: GcsDestination, gcs_bucket: Bucket, proxy: FaultProxy, nth: int
 ) -> None:
     data = bytes(2 * SMALL + 1)
-    wire.plan(sends("PUT", nth), Trouble(status=200, body=b"{"))
+    proxy.plan(sends("PUT", nth), PlannedFault(status=200, body=b"{"))
     stored = gcs.put("k", reader(data), Stamp(), expect=ABSENT)
     assert (stored.size, stored.crc32c, gcs_bucket.data("k")) == (len(data), crc32c(data), data)

@@ -16,9 +16,9 @@ from handler.adapters.gcs.destination import GcsDestination
 from handler.app import Service
 from handler.core.model import MIB
 from local_emulator.gcs import GcsServer
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, Request, fault_proxy
 from tests.functional.rig import BODY, Rig, Told, message, record, rig_on
 from tests.functional.test_rules import rule
-from tests.functional.wire import Request, Trouble, Wire, wire_to
 
 WEEK = "604800"
 LARGE = BODY * (9 * MIB // len(BODY))
@@ -70,10 +70,10 @@ def rig(s3_url: str, living_gcs: GcsServer) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def wire(living_gcs: GcsServer) -> Iterator[Wire]:
-    with wire_to(living_gcs.url) as wire:
-        yield wire
-        wire.check()
+def proxy(living_gcs: GcsServer) -> Iterator[FaultProxy]:
+    with fault_proxy(living_gcs.url) as proxy:
+        yield proxy
+        proxy.check()
 
 
 @pytest.fixture(autouse=True)
@@ -209,16 +209,18 @@ WRITES: dict[str, tuple[Callable[[Request], bool], bytes | None, dict[str, str]]
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_change_of_class_between_the_look_and_the_write_is_looked_at_again(rig: Rig, wire: Wire, write: str) -> None:
+def test_a_change_of_class_between_the_look_and_the_write_is_looked_at_again(
+    rig: Rig, proxy: FaultProxy, write: str
+) -> None:
     picks, body, metadata = WRITES[write]
-    life = Life(rig, {}, gcs_url=wire.url)
+    life = Life(rig, {}, gcs_url=proxy.url)
     life.changed("k", BODY)
     acted: list[dict[str, str]] = []
-    wire.plan(picks, Trouble(before=lambda: acted.extend(life.run_lifecycle("NEARLINE"))))
-    wire.requests.clear()
+    proxy.plan(picks, PlannedFault(before=lambda: acted.extend(life.run_lifecycle("NEARLINE"))))
+    proxy.requests.clear()
     life.changed("k", body, **metadata)
     assert [action["action"] for action in acted] == ["SetStorageClass"]
-    assert 412 in [request.status for request in wire.requests], wire.told()
+    assert 412 in [request.status for request in proxy.requests], proxy.told()
     if "patch" in write:
         assert life.copies.get_blob("k").storage_class == "NEARLINE", "the bucket's own rule has its way"
 

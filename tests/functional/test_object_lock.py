@@ -14,10 +14,10 @@ from handler import config
 from handler.core.model import MIB
 from handler.tools.trials import of_aws
 from local_emulator.gcs import GcsServer
-from tests.functional.front import Truth
+from tests.functional.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.functional.rig import BODY, Rig, Told, message, record, rig_on
+from tests.functional.s3_override import S3Override
 from tests.functional.test_rules import rule
-from tests.functional.wire import Request, Wire, wire_to
 
 LOCKS = {"ObjectLock": {"Status": "Enabled"}}
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
@@ -58,13 +58,13 @@ class Locked:
         service = self.rig.service(rule("r", self.source, f"gs://{self.copies.name}", to=to))
         return self.rig.handle(service, message("m", record(self.source, "k", event)))
 
-    def ask(self, wire: Wire) -> list[Request]:
+    def ask(self, proxy: FaultProxy) -> list[Request]:
         """Replicate; return the changes that GCS was asked for."""
-        service = self.rig.service(rule("r", self.source, f"gs://{self.copies.name}", to=LOCKS), gcs_url=wire.url)
-        wire.requests.clear()
+        service = self.rig.service(rule("r", self.source, f"gs://{self.copies.name}", to=LOCKS), gcs_url=proxy.url)
+        proxy.requests.clear()
         told = self.rig.handle(service, message("m", record(self.source, "k", "ObjectRetention:Put")))
         assert not told.failed(), told.lines
-        return [request for request in wire.requests if request.method == "PATCH"]
+        return [request for request in proxy.requests if request.method == "PATCH"]
 
     def replicate(self, to: dict[str, Any] | None = None, event: str = "ObjectCreated:Put") -> str:
         told = self.tell(to, event)
@@ -147,9 +147,9 @@ def test_what_s3_no_longer_tells_releases_nothing(world: Locked, mode: str) -> N
     world.put(ObjectLockMode=mode, ObjectLockRetainUntilDate=SOON, ObjectLockLegalHoldStatus="ON")
     world.replicate()
     before = world.lock()
-    world.rig.front.truths[world.source, "k"] = Truth(withholds="x-amz-object-lock-")
+    world.rig.front.overrides[world.source, "k"] = S3Override(withholds="x-amz-object-lock-")
     assert world.replicate(event="ObjectTagging:Put") == "nothing"
-    world.rig.front.truths[world.source, "k"] = Truth(
+    world.rig.front.overrides[world.source, "k"] = S3Override(
         headers={"cache-control": "no-store"}, withholds="x-amz-object-lock-"
     )
     assert world.replicate(event="ObjectTagging:Put") == "patch"
@@ -159,7 +159,7 @@ def test_what_s3_no_longer_tells_releases_nothing(world: Locked, mode: str) -> N
 def test_a_retention_that_is_over_is_not_asked_for(world: Locked) -> None:
     world.put()
     over = {"x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2026-01-01T00:00:00.000Z"}
-    world.rig.front.truths[world.source, "k"] = Truth(headers=over)
+    world.rig.front.overrides[world.source, "k"] = S3Override(headers=over)
     assert world.replicate() == "put"
     assert world.lock() == (None, None, False)
     assert world.replicate() == "nothing"
@@ -169,15 +169,15 @@ def test_a_retention_is_overridden_only_to_be_shortened_or_locked(world: Locked,
     """That takes a permission of its own: https://cloud.google.com/storage/docs/using-object-lock."""
     world.put(ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=SOON)
     world.replicate()
-    with wire_to(gcs_server.url) as wire:
+    with fault_proxy(gcs_server.url) as proxy:
         steps = (("GOVERNANCE", LATER, False), ("GOVERNANCE", SOON, True), ("COMPLIANCE", SOON, True))
         for mode, until, is_overridden in (*steps, ("COMPLIANCE", LATER, False)):
             world.retain(mode, until)
-            (patch,) = world.ask(wire)
+            (patch,) = world.ask(proxy)
             assert ("overrideUnlockedRetention" in patch.query) is is_overridden, (mode, until)
         assert world.lock() == ("Locked", LATER, False)
         world.hold("ON")
-        (patch,) = world.ask(wire)
+        (patch,) = world.ask(proxy)
         assert "overrideUnlockedRetention" not in patch.query
         assert b"retainUntilTime" not in patch.body
 

@@ -13,8 +13,8 @@ from local_emulator.gcs import GcsServer
 from local_emulator.process import EmulatorProcess
 from local_emulator.settings import StartError
 from tests.e2e.support import Desk, eventually, s3_of
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, fault_proxy
 from tests.functional.rig import BODY, Rig, Told, assert_nothing_secret, message, record, rig_on
-from tests.functional.wire import Trouble, Wire, wire_to
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def rig(s3_url: str, gcs_server: GcsServer) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def wire(gcs_server: GcsServer) -> Iterator[Wire]:
-    with wire_to(gcs_server.url) as wire:
-        yield wire
-        wire.check()
+def proxy(gcs_server: GcsServer) -> Iterator[FaultProxy]:
+    with fault_proxy(gcs_server.url) as proxy:
+        yield proxy
+        proxy.check()
 
 
 def rule(name: str, source: str, destination: str, **fields: Any) -> dict[str, Any]:
@@ -157,17 +157,17 @@ def test_an_object_goes_to_every_destination_that_a_rule_names(rules: Rules) -> 
     assert {line["rule"] for line in told.lines} == {"one", "two", "within"}
 
 
-def test_one_destination_that_fails_hides_nothing_and_the_message_comes_again(rules: Rules, wire: Wire) -> None:
+def test_one_destination_that_fails_hides_nothing_and_the_message_comes_again(rules: Rules, proxy: FaultProxy) -> None:
     both = rule("one", rules.source, rules.to_one), rule("two", rules.source, rules.to_two)
-    denied = Trouble(status=400, reason="invalid", message="Provided CRC32C does not match")
-    wire.plan(lambda request: request.method == "POST" and f"/b/{rules.one.name}/" in request.path, denied)
-    told = rules.replicate(*both, gcs_url=wire.url)
+    denied = PlannedFault(status=400, reason="invalid", message="Provided CRC32C does not match")
+    proxy.plan(lambda request: request.method == "POST" and f"/b/{rules.one.name}/" in request.path, denied)
+    told = rules.replicate(*both, gcs_url=proxy.url)
     assert told.failed() == ["m"]
     assert rules.copies() == ["two/a/k"]
     assert {line["outcome"] for line in told.lines if line.get("key")} == {"put", "failed"}
     assert told.measured("OperationsReplicated") == told.measured("OperationsPendingReplication") == 1
 
-    told = rules.replicate(*both, gcs_url=wire.url)
+    told = rules.replicate(*both, gcs_url=proxy.url)
     assert told.failed() == []
     assert rules.copies() == ["one/a/k", "two/a/k"]
 

@@ -21,7 +21,7 @@ from handler.core.model import KIB, MIB, Original, S3Part, Span
 from handler.core.readers import CheckedReader, pieces
 from tests.conftest import s3_requests
 from tests.fakes import crc32c
-from tests.functional.proxy import Proxy, Trouble, proxy_to
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, every, fault_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -31,9 +31,10 @@ LARGE = random.Random(2).randbytes(20 * MIB)  # noqa: S311 - the same
 
 
 @pytest.fixture
-def proxy(s3_url: str) -> Iterator[Proxy]:
-    with proxy_to(s3_url) as proxy:
+def proxy(s3_url: str) -> Iterator[FaultProxy]:
+    with fault_proxy(s3_url) as proxy:
         yield proxy
+        proxy.check()
 
 
 class Slept(list[float]):
@@ -55,7 +56,7 @@ def left() -> list[float]:
 
 
 @pytest.fixture
-def client(proxy: Proxy, slept: Slept, left: list[float]) -> Iterator[S3Requests]:
+def client(proxy: FaultProxy, slept: Slept, left: list[float]) -> Iterator[S3Requests]:
     with closing(s3_requests(proxy.url, slept, lambda: left[0])) as client:
         yield client
         client.boto3().close()
@@ -67,20 +68,20 @@ def source(client: S3Requests, bucket: str) -> S3Source:
 
 
 @pytest.fixture
-def original(s3: S3Client, bucket: str, source: S3Source, proxy: Proxy) -> Original:
+def original(s3: S3Client, bucket: str, source: S3Source, proxy: FaultProxy) -> Original:
     """An object that is there; the requests it took to make it are forgotten."""
     s3.put_object(Bucket=bucket, Key="k", Body=DATA)
     return found(source, proxy)
 
 
 @pytest.fixture
-def large(s3: S3Client, bucket: str, source: S3Source, proxy: Proxy) -> Original:
+def large(s3: S3Client, bucket: str, source: S3Source, proxy: FaultProxy) -> Original:
     """The same of three chunks."""
     s3.put_object(Bucket=bucket, Key="k", Body=LARGE)
     return found(source, proxy)
 
 
-def found(source: S3Source, proxy: Proxy) -> Original:
+def found(source: S3Source, proxy: FaultProxy) -> Original:
     original = source.head("k")
     assert original is not None
     proxy.requests.clear()
@@ -97,9 +98,9 @@ def read(source: S3Source, at: Original | None = None, span: Span | None = None)
 
 @pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "as it is"])
 def test_a_read_that_breaks_is_asked_for_again(
-    source: S3Source, original: Original, proxy: Proxy, *, is_pinned: bool
+    source: S3Source, original: Original, proxy: FaultProxy, *, is_pinned: bool
 ) -> None:
-    proxy.troubles.append(Trouble(cut=100_000))
+    proxy.plan(every("GET"), PlannedFault(cut_answer=100_000))
     assert read(source, original if is_pinned else None) == DATA
     first, second = proxy.gets()
     for request in (first, second):
@@ -107,8 +108,8 @@ def test_a_read_that_breaks_is_asked_for_again(
         assert request.headers.get("If-Match") == (f'"{original.etag}"' if is_pinned else None)
 
 
-def test_a_span_that_breaks_is_asked_for_again(source: S3Source, original: Original, proxy: Proxy) -> None:
-    proxy.troubles.append(Trouble(cut=50_000))
+def test_a_span_that_breaks_is_asked_for_again(source: S3Source, original: Original, proxy: FaultProxy) -> None:
+    proxy.plan(every("GET"), PlannedFault(cut_answer=50_000))
     assert read(source, original, Span(1000, 200_000)) == DATA[1000:200_000]
     assert [request.headers["Range"] for request in proxy.gets()] == ["bytes=1000-199999"] * 2
     assert {request.headers["If-Match"] for request in proxy.gets()} == {f'"{original.etag}"'}
@@ -116,7 +117,7 @@ def test_a_span_that_breaks_is_asked_for_again(source: S3Source, original: Origi
 
 @pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "as it is"])
 def test_a_large_object_is_a_series_of_pinned_ranges(
-    source: S3Source, large: Original, proxy: Proxy, *, is_pinned: bool
+    source: S3Source, large: Original, proxy: FaultProxy, *, is_pinned: bool
 ) -> None:
     assert read(source, large if is_pinned else None) == LARGE
     gets = proxy.gets() if is_pinned else proxy.gets()[1:]  # what is larger than a chunk is not read to see it
@@ -128,15 +129,15 @@ def test_a_large_object_is_a_series_of_pinned_ranges(
 
 
 def test_of_a_large_object_only_the_chunk_that_broke_is_asked_for_again(
-    source: S3Source, large: Original, proxy: Proxy
+    source: S3Source, large: Original, proxy: FaultProxy
 ) -> None:
-    proxy.troubles.extend([Trouble(), Trouble(cut=5 * MIB)])
+    proxy.plan(every("GET"), PlannedFault(), PlannedFault(cut_answer=5 * MIB))
     assert read(source, large, Span(10, len(LARGE))) == LARGE[10:]
     starts = [int(get.headers["Range"].removeprefix("bytes=").partition("-")[0]) for get in proxy.gets()]
     assert sorted(starts) == [10, CHUNK + 10, CHUNK + 10, 2 * CHUNK + 10]
 
 
-def test_a_chunk_is_read_ahead_and_no_more(source: S3Source, large: Original, proxy: Proxy) -> None:
+def test_a_chunk_is_read_ahead_and_no_more(source: S3Source, large: Original, proxy: FaultProxy) -> None:
     with source.open("k", at=large) as body:
         assert len(proxy.gets()) == 1, "none is fetched before it is known that any is read"
         assert body.read(1) == LARGE[:1]
@@ -147,12 +148,13 @@ def test_a_chunk_is_read_ahead_and_no_more(source: S3Source, large: Original, pr
 
 
 def test_a_version_that_breaks_is_read_in_that_version(
-    s3: S3Client, versioned_bucket: str, source: S3Source, proxy: Proxy
+    s3: S3Client, versioned_bucket: str, source: S3Source, proxy: FaultProxy
 ) -> None:
     old = s3.put_object(Bucket=versioned_bucket, Key="k", Body=DATA)["VersionId"]
     state = source.head("k")
-    proxy.troubles.append(
-        Trouble(cut=100_000, then=lambda: s3.put_object(Bucket=versioned_bucket, Key="k", Body=b"newer"))
+    proxy.plan(
+        every("GET"),
+        PlannedFault(cut_answer=100_000, then=lambda: s3.put_object(Bucket=versioned_bucket, Key="k", Body=b"newer")),
     )
     assert read(source, state) == DATA
     assert all(f"versionId={old}" in request.path for request in proxy.gets())
@@ -167,15 +169,17 @@ def test_no_read_goes_on_once_time_is_over(source: S3Source, large: Original, le
     assert caught.value.code == "OutOfTime"
 
 
-def test_a_connection_reset_loses_no_byte_and_doubles_none(source: S3Source, original: Original, proxy: Proxy) -> None:
-    proxy.troubles.extend(Trouble(cut=cut, reset=True) for cut in (0, 1, 70_000, 10))
+def test_a_connection_reset_loses_no_byte_and_doubles_none(
+    source: S3Source, original: Original, proxy: FaultProxy
+) -> None:
+    proxy.plan(every("GET"), *(PlannedFault(cut_answer=cut, by_reset=True) for cut in (0, 1, 70_000, 10)))
     assert read(source, original) == DATA
 
 
 def test_as_many_breaks_in_a_row_as_there_are_tries_are_unavailable(
-    source: S3Source, original: Original, proxy: Proxy, slept: Slept
+    source: S3Source, original: Original, proxy: FaultProxy, slept: Slept
 ) -> None:
-    proxy.troubles.extend(Trouble(cut=10) for _ in range(TRIES))
+    proxy.plan(every("GET"), *(PlannedFault(cut_answer=10) for _ in range(TRIES)))
     with pytest.raises(Unavailable):
         read(source, original)
     assert len(proxy.gets()) == TRIES
@@ -183,14 +187,14 @@ def test_as_many_breaks_in_a_row_as_there_are_tries_are_unavailable(
     assert all(pause <= min(2**number, LONGEST_PAUSE) for number, pause in enumerate(slept))
 
 
-def test_one_break_less_in_a_row_is_not(source: S3Source, original: Original, proxy: Proxy) -> None:
-    proxy.troubles.extend(Trouble(cut=10) for _ in range(TRIES - 1))
+def test_one_break_less_in_a_row_is_not(source: S3Source, original: Original, proxy: FaultProxy) -> None:
+    proxy.plan(every("GET"), *(PlannedFault(cut_answer=10) for _ in range(TRIES - 1)))
     assert read(source, original) == DATA
 
 
 @pytest.mark.parametrize("change", ["overwritten", "deleted"])
 def test_an_object_that_changes_before_it_is_asked_for_again_is_moved(
-    s3: S3Client, bucket: str, source: S3Source, original: Original, proxy: Proxy, change: str
+    s3: S3Client, bucket: str, source: S3Source, original: Original, proxy: FaultProxy, change: str
 ) -> None:
     def do() -> None:
         if change == "deleted":
@@ -198,26 +202,26 @@ def test_an_object_that_changes_before_it_is_asked_for_again_is_moved(
         else:
             s3.put_object(Bucket=bucket, Key="k", Body=DATA[::-1])
 
-    proxy.troubles.append(Trouble(cut=100_000, then=do))
+    proxy.plan(every("GET"), PlannedFault(cut_answer=100_000, then=do))
     with pytest.raises(Moved):
         read(source, original)
 
 
 def test_a_large_object_that_changes_between_two_requests_is_moved(
-    s3: S3Client, bucket: str, source: S3Source, large: Original, proxy: Proxy
+    s3: S3Client, bucket: str, source: S3Source, large: Original, proxy: FaultProxy
 ) -> None:
-    proxy.troubles.append(Trouble(then=lambda: s3.put_object(Bucket=bucket, Key="k", Body=LARGE[::-1])))
+    proxy.plan(every("GET"), PlannedFault(then=lambda: s3.put_object(Bucket=bucket, Key="k", Body=LARGE[::-1])))
     with pytest.raises(Moved):
         read(source, large)
 
 
-def test_a_second_request_that_is_refused_is_refused(source: S3Source, original: Original, proxy: Proxy) -> None:
-    proxy.troubles.extend([Trouble(cut=10), Trouble(status=403, code="AccessDenied")])
+def test_a_second_request_that_is_refused_is_refused(source: S3Source, original: Original, proxy: FaultProxy) -> None:
+    proxy.plan(every("GET"), PlannedFault(cut_answer=10), PlannedFault(status=403, code="AccessDenied"))
     with pytest.raises(Refused):
         read(source, original)
 
 
-def test_an_empty_object_takes_one_request(s3: S3Client, bucket: str, source: S3Source, proxy: Proxy) -> None:
+def test_an_empty_object_takes_one_request(s3: S3Client, bucket: str, source: S3Source, proxy: FaultProxy) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"")
     assert read(source) == b""
     assert len(proxy.gets()) == 1
@@ -230,22 +234,22 @@ def test_an_empty_object_takes_one_request(s3: S3Client, bucket: str, source: S3
 @pytest.mark.parametrize("algorithm", [None, "CRC32", "CRC32C", "SHA1", "SHA256"])
 @pytest.mark.parametrize("at", [0, 150_000, len(DATA) - 1])
 def test_a_byte_that_arrives_wrong_is_corrupt(
-    s3: S3Client, bucket: str, source: S3Source, proxy: Proxy, algorithm: str | None, at: int
+    s3: S3Client, bucket: str, source: S3Source, proxy: FaultProxy, algorithm: str | None, at: int
 ) -> None:
     given: dict[str, Any] = {"ChecksumAlgorithm": algorithm} if algorithm else {}
     if algorithm == "CRC32C":  # which botocore cannot compute by itself
         given["ChecksumCRC32C"] = crc32c(DATA)
     s3.put_object(Bucket=bucket, Key="k", Body=DATA, **given)
     assert read(source) == DATA
-    proxy.troubles.append(Trouble(flip=at))
+    proxy.plan(every("GET"), PlannedFault(flip_answer=at))
     with pytest.raises(Corrupt):
         read(source)
 
 
 def test_a_byte_that_arrives_wrong_the_second_time_is_corrupt(
-    source: S3Source, original: Original, proxy: Proxy
+    source: S3Source, original: Original, proxy: FaultProxy
 ) -> None:
-    proxy.troubles.extend([Trouble(cut=100_000), Trouble(flip=5)])
+    proxy.plan(every("GET"), PlannedFault(cut_answer=100_000), PlannedFault(flip_answer=5))
     with pytest.raises(Corrupt):
         read(source, original)
 
@@ -256,25 +260,30 @@ def test_a_byte_that_arrives_wrong_the_second_time_is_corrupt(
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff\xfe", b"<?xml version='1.0'?><Error/>"])
 @pytest.mark.parametrize("status", [400, 403, 500, 503])
 def test_an_error_without_a_word_is_still_one_of_ours(
-    source: S3Source, original: Original, proxy: Proxy, status: int, body: bytes
+    source: S3Source, original: Original, proxy: FaultProxy, status: int, body: bytes
 ) -> None:
-    proxy.troubles.extend([Trouble(status=status, body=body)] * TRIES)  # what passes is tried again
+    proxy.plan(every("GET"), *[PlannedFault(status=status, body=body)] * TRIES)  # what passes is tried again
     with pytest.raises(ReplicationError):
         read(source, original)
+    proxy.forgive()  # what does not pass is asked for once
 
 
-def test_an_answer_that_is_no_xml_is_unavailable(proxy: Proxy, s3: S3Client, bucket: str, client: S3Requests) -> None:
+def test_an_answer_that_is_no_xml_is_unavailable(
+    proxy: FaultProxy, s3: S3Client, bucket: str, client: S3Requests
+) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="a=b")
-    proxy.troubles.extend([Trouble(status=200, body=b"{}")] * TRIES)
+    proxy.plan(every("GET"), *[PlannedFault(status=200, body=b"{}")] * TRIES)
     with pytest.raises(Unavailable):
         S3Source(client, bucket, with_tags=True).head("k")
 
 
 def test_an_object_that_goes_before_its_tags_are_read_is_absent_and_never_moved(
-    proxy: Proxy, s3: S3Client, bucket: str, client: S3Requests
+    proxy: FaultProxy, s3: S3Client, bucket: str, client: S3Requests
 ) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="a=b")
-    proxy.troubles.append(Trouble(status=404, code="NoSuchKey", then=lambda: s3.delete_object(Bucket=bucket, Key="k")))
+    proxy.plan(
+        every("GET"), PlannedFault(status=404, code="NoSuchKey", then=lambda: s3.delete_object(Bucket=bucket, Key="k"))
+    )
     assert S3Source(client, bucket, with_tags=True).head("k") is None
 
 
@@ -303,7 +312,7 @@ def test_a_multipart_upload_is_verified_by_its_parts(s3: S3Client, bucket: str, 
 
 
 def test_a_null_version_is_pinned_by_its_etag_alone(
-    s3: S3Client, bucket: str, source: S3Source, proxy: Proxy, original: Original
+    s3: S3Client, bucket: str, source: S3Source, proxy: FaultProxy, original: Original
 ) -> None:
     """What was there before versioning can be overwritten once versioning is suspended."""
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

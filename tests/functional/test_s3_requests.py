@@ -28,7 +28,7 @@ from handler.core.errors import Moved, Refused, ReplicationError, Unavailable
 from handler.core.model import MIB, Original, Span
 from handler.core.readers import pieces
 from tests.conftest import s3_client, s3_requests
-from tests.functional.blackhole import relay_to
+from tests.functional.fault_proxy import fault_proxy
 from tests.functional.scripted import HANG_UP, HELLO, PLAIN, Scripted, answer, error_answer, scripted
 
 if TYPE_CHECKING:
@@ -315,10 +315,13 @@ def test_a_connection_that_died_in_silence_costs_one_trys_silence(
     monkeypatch.setattr(retry, "SILENCE", 0.3)
     monkeypatch.setattr(retry, "LEAST", 0.3)
     server.default = HELLO
-    with relay_to(f"http://127.0.0.1:{server.port}") as relay, closing(s3_requests(relay.url, waits.append)) as client:
+    with (
+        fault_proxy(f"http://127.0.0.1:{server.port}") as relay,
+        closing(s3_requests(relay.url, waits.append)) as client,
+    ):
         source = S3Source(client, "b01")
         assert source.head("k") is not None
-        relay.blackhole()
+        relay.silence()
         started = time.monotonic()
         assert (source.head("k") is not None) if method == "head" else (read(source) == b"hello")
         assert 0.3 <= time.monotonic() - started < 0.6
@@ -334,11 +337,11 @@ def test_a_connection_that_dies_in_silence_in_the_middle_of_a_body_costs_one_try
     monkeypatch.setattr(transport, "SLOWEST", 20 * MIB)
     data = os.urandom(20 * MIB)
     s3.put_object(Bucket=bucket, Key="k", Body=data)
-    with relay_to(s3_url) as relay, closing(s3_requests(relay.url, waits.append)) as client:
+    with fault_proxy(s3_url) as relay, closing(s3_requests(relay.url, waits.append)) as client:
         source = S3Source(client, bucket)
         with source.open("k", at=source.head("k")) as body:
             found = body.read(MIB)
-            relay.blackhole()
+            relay.silence()
             while len(found) < len(data):
                 found += body.read(MIB)
         assert found == data

@@ -24,7 +24,7 @@ from handler.adapters.gcs import client as gcs_client
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer
 from local_emulator.process import EmulatorProcess
-from tests.functional.proxy import Proxy, Trouble, proxy_to
+from tests.functional.fault_proxy import FaultProxy, PlannedFault, every, fault_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -87,7 +87,7 @@ def test_a_caller_cannot_reach_a_bucket_without_a_rule(
         f"{other}.s3.amazonaws.com", f"{other}?x={bucket}", f"{other}#{bucket}", f"{bucket}@{other}", "*", "%", ".",
         "..",
     ]  # fmt: skip
-    with proxy_to(s3_url) as proxy:
+    with fault_proxy(s3_url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         app._service.cache_clear()
         for disguise in disguises:
@@ -144,18 +144,18 @@ def message(bucket: str, key: str) -> dict[str, Any]:
 
 
 TROUBLES = [
-    Trouble(status=403, code="InvalidAccessKeyId"),
-    Trouble(
+    PlannedFault(status=403, code="InvalidAccessKeyId"),
+    PlannedFault(
         status=403,
         code="ExpiredToken",
         body=f"<Error><Code>ExpiredToken</Code><Message>{'x'}</Message></Error>".encode(),
     ),
-    Trouble(status=500, code="InternalError"),
-    Trouble(status=503, code="SlowDown"),
-    Trouble(cut=20),
-    Trouble(cut=20, reset=True),
-    Trouble(flip=3),
-    Trouble(status=200, body=b"<garbage"),
+    PlannedFault(status=500, code="InternalError"),
+    PlannedFault(status=503, code="SlowDown"),
+    PlannedFault(cut_answer=20),
+    PlannedFault(cut_answer=20, by_reset=True),
+    PlannedFault(flip_answer=3),
+    PlannedFault(status=200, body=b"<garbage"),
 ]
 GCS_TROUBLES = [
     "return-401", "return-403", "return-400", "return-412", "return-503", "return-503-after-0K",
@@ -188,7 +188,7 @@ def test_no_log_line_holds_a_credential_a_token_an_upload_address_or_a_body(
         "Source": {"Bucket": bucket},
         "Destination": {"Bucket": "gs://copies", "Tags": {"Status": "Enabled"}},
     }
-    with GcsServer(tmp_path / "gcs", bucket="copies") as server, proxy_to(s3_url) as proxy:
+    with GcsServer(tmp_path / "gcs", bucket="copies") as server, fault_proxy(s3_url) as proxy:
         deploy(monkeypatch, [rule], proxy.url, STORAGE_EMULATOR_HOST=server.url)
         credentials = google.oauth2.credentials.Credentials(token=GOOGLE_TOKEN)
         real = gcs_client.connect
@@ -215,19 +215,19 @@ def test_no_log_line_holds_a_credential_a_token_an_upload_address_or_a_body(
         assert what not in logged, f"{what!r} was logged: ...{logged[max(0, logged.find(what) - 300) :][:600]}"
 
 
-def run(s3: S3Client, bucket: str, proxy: Proxy, gcs_url: str) -> str:
+def run(s3: S3Client, bucket: str, proxy: FaultProxy, gcs_url: str) -> str:
     """Replicate through every trouble there is; return what callers were answered."""
     import requests  # only for the instructions
 
     answers: list[Any] = []
     for number, trouble in enumerate(TROUBLES):
         s3.put_object(Bucket=bucket, Key=f"s3-{number}", Body=BODY)
-        proxy.troubles.extend([trouble] * 6)
+        proxy.plan(every("GET"), *[trouble] * 6)
         answers += [
             app.lambda_handler({"Records": [message(bucket, f"s3-{number}")]}, Context()),
             post(bucket, f"s3-{number}"),
         ]
-        proxy.troubles.clear()
+        proxy.forgive()
     for number, instruction in enumerate(GCS_TROUBLES):
         key = f"gcs-{number}" if number % 2 else "large"
         if number % 2:

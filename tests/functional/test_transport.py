@@ -18,7 +18,7 @@ from handler.adapters import transport as module
 from handler.adapters.retry import Broken
 from handler.adapters.transport import IDLE_MAX, LARGEST, Answer, TooLarge, Transport
 from handler.core.model import MIB
-from tests.functional.blackhole import relay_to
+from tests.functional.fault_proxy import fault_proxy
 from tests.functional.scripted import HANG_UP, Scripted, answer, scripted
 
 OK = answer("200 OK", b"", b"ok")
@@ -220,7 +220,7 @@ def test_a_kept_connection_that_the_server_ends_is_replaced(
 
 def test_after_silence_none_of_the_kept_connections_is_used(server: Scripted) -> None:
     with (
-        relay_to(f"http://127.0.0.1:{server.port}") as relay,
+        fault_proxy(f"http://127.0.0.1:{server.port}") as relay,
         closing(Transport(connections=4, authorities=certifi.where())) as transport,
         ThreadPoolExecutor(3) as threads,
     ):
@@ -231,7 +231,7 @@ def test_after_silence_none_of_the_kept_connections_is_used(server: Scripted) ->
             transport.request("GET", relay.url, {}, silence=5.0)
 
         list(threads.map(work, range(3)))
-        relay.blackhole()
+        relay.silence()
         with pytest.raises(Broken):
             transport.request("GET", relay.url, {}, silence=0.2)
         transport.request("GET", relay.url, {}, silence=5.0)

@@ -23,8 +23,8 @@ from handler.tools.compare import Verifier
 from handler.tools.listings import joined
 from handler.tools.verify import main
 from local_emulator.gcs import GcsServer
-from tests.functional.front import Truth
 from tests.functional.rig import Rig, message, record, rig_on
+from tests.functional.s3_override import S3Override
 from tests.functional.test_rules import rule
 
 
@@ -83,12 +83,12 @@ KEYS = ["a", "b/c d", "b/ü+%", "b.txt", "b/\U0001f600", "z" * 1000]
 
 def test_equal_sides_are_found_equal_by_two_listings(desk: Desk) -> None:
     desk.put(*KEYS)
-    desk.rig.front.exchanges.clear()
+    desk.rig.front.requests.clear()
     code, lines, last = desk.run()
     assert (code, lines) == (0, [])
     assert last.startswith("6 objects compared in ")
     assert last.endswith(" s; all equal")
-    assert [(item.method, "list-type" in item.query) for item in desk.rig.front.exchanges] == [("GET", True)]
+    assert [(item.method, "list-type" in item.query) for item in desk.rig.front.requests] == [("GET", True)]
 
 
 def _unequal(desk: Desk) -> None:
@@ -136,7 +136,7 @@ def test_a_legal_hold_of_which_no_event_told_is_found_and_mended(desk: Desk) -> 
     desk.rules(rule("all", desk.source, desk.to, to={"ObjectLock": {"Status": "Enabled"}}))
     desk.put("k", "free")
     assert desk.run()[:2] == (0, [])
-    desk.rig.front.truths[desk.source, "k"] = Truth(headers={"x-amz-object-lock-legal-hold": "ON"})
+    desk.rig.front.overrides[desk.source, "k"] = S3Override(headers={"x-amz-object-lock-legal-hold": "ON"})
     for arguments, code in (((), 1), (("--mend",), 0)):
         found, (line,), _ = desk.run(*arguments)
         assert (found, line.split()[:2]) == (code, ["patch", "s3://S/k"])
@@ -334,7 +334,7 @@ def test_an_original_that_goes_after_it_was_listed_is_held_back_too(desk: Desk) 
     desk.patch.setattr(held, "FEW", 0)
     desk.put("k")
     desk.put("k", body=b"newer", replicated=False)
-    desk.rig.front.truths[desk.source, "k"] = Truth(refuses=(404, "NoSuchKey"))
+    desk.rig.front.overrides[desk.source, "k"] = S3Override(refuses=(404, "NoSuchKey"))
     code, lines, _ = desk.run("--mend")
     assert (code, lines) == (3, ["held    s3://S/k -> gs://G/k  no original"])
     assert desk.names() == {"k"}
@@ -355,7 +355,7 @@ def test_an_original_that_comes_after_the_listing_is_copied(desk: Desk) -> None:
 def test_what_cannot_be_replicated_is_counted_apart(desk: Desk) -> None:
     desk.put("equal")
     desk.put("customer's key", ".well-known/acme-challenge/x", replicated=False)
-    desk.rig.front.truths[desk.source, "customer's key"] = Truth(refuses=(400, "InvalidRequest"))
+    desk.rig.front.overrides[desk.source, "customer's key"] = S3Override(refuses=(400, "InvalidRequest"))
     desk.rig.s3.put_object(Bucket=desk.source, Key="archived", StorageClass="GLACIER")
     desk.rig.s3.put_object(Bucket=desk.source, Key="reserved", Metadata={"s3-replica-x": "y"})
     wanted = {
@@ -375,7 +375,7 @@ def test_what_cannot_be_replicated_is_counted_apart(desk: Desk) -> None:
 
 def test_a_missing_permission_is_a_failure(desk: Desk) -> None:
     desk.put("k", replicated=False)
-    desk.rig.front.truths[desk.source, "k"] = Truth(refuses=(403, "AccessDenied"))
+    desk.rig.front.overrides[desk.source, "k"] = S3Override(refuses=(403, "AccessDenied"))
     for arguments in ((), ("--mend",)):
         code, (line,), last = desk.run(*arguments)
         assert code == 1

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", choices=("exploration", "outages", "liveness", "storm", "fuzz"), help="one part of the proof"
     )
     parser.add_argument("--objects", type=int, default=storm.FULL.objects, help="in the storm (default: %(default)s)")
+    parser.add_argument("--kills", type=int, help="let the storm be of so many SIGKILLs only, all judged (make kills)")
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
     divergences = 0
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.only in {None, "liveness"}:
         divergences += liveness.run(workers=chosen.workers)
     if chosen.only in {None, "storm"}:
-        divergences += storm.run(storm.scaled(chosen.objects), chosen.seed)
+        divergences += storm.run(
+            storm.of_kills(chosen.kills) if chosen.kills else storm.scaled(chosen.objects), chosen.seed
+        )
     if chosen.only in {None, "fuzz"}:
         divergences += fuzz.run(chosen.seed)
     print(f"proof: {divergences} divergences, {time.monotonic() - began:.0f} s")

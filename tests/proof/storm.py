@@ -7,6 +7,7 @@ bytes change on the way, handlers and the GCS server are killed at any moment. A
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -32,6 +33,7 @@ from tests.proof.storm_compare import Difference, Gcs, compare
 from tests.proof.storm_load import LOAD_FAULTS, NOTIFIED, UNREPLICABLE, Bucket, Key, Load
 from tests.proof.storm_reader import Look, StormReader
 from tests.proof.storm_servers import GCS_FAULTS, S3_FAULTS, serve_aws, serve_gcs
+from tests.proof.storm_watch import Watch
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -62,12 +64,23 @@ class Scale:
     gcs_kills: int = 6
     s3_rate: float = 0.03
     gcs_rate: float = 0.06
+    watched: bool = False
+    """Whether handlers are killed while they hold a batch, and all that is visible then is judged."""
 
 
 FULL = Scale()
 SHORT = Scale(
-    objects=200, changes=170, large=8, foreign=20, workers=2, kills=2, gcs_kills=1, s3_rate=0.06, gcs_rate=0.12
-)
+    objects=200, changes=170, large=8, foreign=20, workers=2, kills=2, gcs_kills=1, s3_rate=0.06, gcs_rate=0.12,
+    watched=True,
+)  # fmt: skip
+
+
+def of_kills(kills: int) -> Scale:
+    """Return a storm whose only faults are so many SIGKILLs, a third of them of the GCS server."""
+    return Scale(
+        objects=2 * kills, changes=3 * kills, large=max(8, kills // 10), foreign=20, kills=kills - kills // 3,
+        gcs_kills=kills // 3, s3_rate=0.0, gcs_rate=0.0, watched=True,
+    )  # fmt: skip
 
 
 def scaled(objects: int) -> Scale:
@@ -97,6 +110,7 @@ class Storm:
         self._kills: Counter[str] = Counter()
         self._gcs_port = free_port()
         self._gcs: BaseProcess | None = None
+        self._watch: Watch | None = None
         self.lanes: list[Lane] = []
 
     def run(self) -> int:
@@ -112,6 +126,10 @@ class Storm:
                 self.lanes.append(lane)
                 self._stack.callback(lane.stop)
                 lane.start(self._spawn, calm)
+            copies = tuple(bucket.copy for lane in self.lanes for bucket in lane.buckets)
+            self._watch = (
+                Watch(self._gcs_port, self._folder / "gcs", self._ever, copies) if self._scale.watched else None
+            )
             reader = StormReader(self._gcs_port, [look for lane in self.lanes for look in lane.hot_copies()])
             reader.start()
             loads = [threading.Thread(target=lane.load.run, daemon=True) for lane in self.lanes]
@@ -173,16 +191,31 @@ class Storm:
             if broken:
                 raise RuntimeError("a load ended before its end")
             while deaths and deaths[0][0] <= progress:
+                busy = [lane for lane in self.lanes if lane.busy()]
+                if self._watch and not busy and any(thread.is_alive() for thread in loads):
+                    break  # nothing is under way: later
                 _, is_gcs = deaths.pop(0)
                 if is_gcs:
                     self._stop()
                     self._kills[GCS_KILLED] += 1
+                    self._look(on_disk=True)
                     self._start_gcs()
                 else:
-                    self._random.choice(self.lanes).kill_one(self._random)
+                    self._random.choice(busy or self.lanes).kill_one(self._random)
                     self._kills[HANDLER_KILLED] += 1
+                self._look(on_disk=not is_gcs)
+                if self._watch:
+                    break  # one after the other
             for lane in self.lanes:
                 lane.revive()
+
+    def _look(self, *, on_disk: bool) -> None:
+        """Judge what is visible: on the disk, or by the API."""
+        if self._watch:
+            (self._watch.look_at_disk if on_disk else self._watch.look_by_api)()
+
+    def _ever(self, copy: str, name: str) -> set[str]:
+        return next(lane.ever(copy, name) for lane in self.lanes if lane.has(copy))
 
     def _report(self, differences: Sequence[Difference], *, drained: bool, times: tuple[float, float, float]) -> int:
         counts: Counter[str] = Counter()
@@ -205,7 +238,11 @@ class Storm:
         )
         for kind in sorted(ALL_FAULTS):
             print(f"  {fired[kind]:>7,} x {kind}")
-        unfired = [kind for kind in ALL_FAULTS if not fired[kind]]
+        expected = ALL_FAULTS if self._scale.s3_rate else (HANDLER_KILLED, GCS_KILLED)
+        unfired = [kind for kind in expected if not fired[kind]]
+        partial = self._watch.partial if self._watch else []
+        if self._watch:
+            print(f"  {self._watch.judged:,} objects judged at kills, {len(partial)} of them partial")
         dead = sum(lane.parked for lane in self.lanes)
         lost = [what for lane in self.lanes for what in lane.wrongly_parked]
         for lane in self.lanes:
@@ -213,10 +250,11 @@ class Storm:
         for what in [
             *(f"never fired: {kind}" for kind in unfired),
             *lost,
+            *partial,
             *([] if drained else ["the queue was not drained"]),
         ]:
             print(f"DIVERGENCE: {what}")
-        total = len(differences) + len(unfired) + len(lost) + (not drained)
+        total = len(differences) + len(unfired) + len(lost) + len(partial) + (not drained)
         injected = sum(fired.values())
         print(
             f"storm: {objects:,} objects, {counts['events']:,} events, "
@@ -246,6 +284,8 @@ class Lane:
         self.folder = self.folder / f"lane-{self.number}"
         self.folder.mkdir()
         self._workers: dict[str, BaseProcess] = {}
+        self._named: dict[str, str] = {}
+        """How each worker that lives signs its deliveries."""
         self._births = 0
         self._asking = threading.Lock()
         self._foreign: dict[str, dict[str, dict[str, Any]]] = {}
@@ -339,7 +379,8 @@ class Lane:
             "NO_PROXY": "127.0.0.1",
             "CONCURRENCY": "12",
         }
-        arguments = (environment, (self._queue, self._arn), self.folder, f"{name}#{self._births}")
+        self._named[name] = f"{name}#{self._births}"
+        arguments = (environment, (self._queue, self._arn), self.folder, self._named[name])
         process = self.context.Process(target=begin, args=arguments, daemon=True)
         process.start()
         self._workers[name] = process
@@ -350,8 +391,25 @@ class Lane:
         return [Look(copies[key.bucket], key.name, partial(self.load.deleted_after, key)) for key in self.load.hot()]
 
     def kill_one(self, chance: random.Random) -> None:
-        """SIGKILL one of the handlers; `revive` replaces it."""
-        kill(self._workers[chance.choice(sorted(self._workers))])
+        """SIGKILL one of the handlers, one that holds a batch if there is any; `revive` replaces it."""
+        kill(self._workers[chance.choice(self.busy() or sorted(self._workers))])
+
+    def busy(self) -> list[str]:
+        """Return the handlers that hold a batch."""
+        journal = self.folder / "deliveries"
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        holds = {worker: sign == "+" for sign, worker, *_ in map(str.split, lines)}
+        return sorted(name for name, signed in self._named.items() if holds.get(signed))
+
+    def has(self, copy: str) -> bool:
+        """Return True if a destination bucket is of this lane."""
+        return copy in {bucket.copy for bucket in self.buckets}
+
+    def ever(self, copy: str, name: str) -> set[str]:
+        """Return the SHA-256 of every state that an object at the destination may have."""
+        bucket = next(bucket for bucket in self.buckets if bucket.copy == copy)
+        foreign = hashlib.sha256(f"somebody else's {name}".encode()).hexdigest()
+        return self.load.ever[Key(bucket.name, name)] | {foreign}
 
     def revive(self) -> None:
         """Replace what died."""

@@ -46,14 +46,22 @@ class Gcs:
 
     def call(self, method: str, path: str, data: bytes | None = None, kind: str = "application/json") -> bytes:
         """Return the body of the answer, which must be a success."""
+        status, body = self._asked(method, path, data, kind)
+        if status != 200:
+            raise RuntimeError(f"the GCS server refused the storm's own {method} {path}: {status} {body[:300]!r}")
+        return body
+
+    def find(self, path: str) -> bytes | None:
+        """Return the body of what is there, None where there is nothing."""
+        status, body = self._asked("GET", path)
+        return None if status == 404 else body
+
+    def _asked(
+        self, method: str, path: str, data: bytes | None = None, kind: str = "application/json"
+    ) -> tuple[int, bytes]:
         self._http.request(method, path, data, {CALM: "1", "Content-Type": kind, "Accept-Encoding": "gzip"})
         answer = self._http.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(
-                f"the GCS server refused the storm's own {method} {path}: {answer.status} {body[:300]!r}"
-            )
-        return body
+        return answer.status, answer.read()
 
     def close(self) -> None:
         """Hang up."""

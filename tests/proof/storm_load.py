@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import itertools
 import json
@@ -90,6 +91,8 @@ class Load:
     progress: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     history: dict[Key, list[str]] = field(default_factory=lambda: defaultdict(list))
+    ever: dict[Key, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """SHA-256 of all that was put at each key."""
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311 - to be repeatable
@@ -166,6 +169,7 @@ class Load:
         headers = self._headers() | more
         if self._random.random() < 0.3:
             headers["x-amz-tagging"] = urlencode({"colour": f"grün {next(self._numbers)}"})
+        self.ever[key].add(hashlib.sha256(data).hexdigest())  # before it can be seen
         self._request("PUT", key, data, headers)
         self._alive.add(key)
         self._changed(key, f"put {len(data)} bytes", "ObjectCreated:Put", size=len(data))

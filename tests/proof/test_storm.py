@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from local_emulator.gcs import GcsServer
 from tests.proof.storm import SHORT, run
 from tests.proof.storm_compare import Gcs
 from tests.proof.storm_reader import Look, StormReader
+from tests.proof.storm_watch import Watch
 
 
 @pytest.mark.timeout(240)
@@ -47,6 +49,22 @@ def copies(tmp_path: Path) -> Iterator[Copies]:
         with closing(found.gcs):
             yield found
         found.reader.close()
+
+
+def test_what_is_visible_at_a_kill_must_be_something_that_was_put(copies: Copies, tmp_path: Path) -> None:
+    whole = {hashlib.sha256(b"whole").hexdigest()}
+    watch = Watch(copies.reader.port, tmp_path, lambda bucket, name: whole, ("copies",))
+    copies.gcs.put("copies", "a", b"whole")
+    watch.look_at_disk()
+    watch.look_by_api()
+    assert (watch.judged, watch.partial) == (2, [])
+    copies.gcs.put("copies", "a", b"who")
+    watch.look_at_disk()
+    watch.look_by_api()
+    assert [line.partition(" as ")[0] for line in watch.partial] == [
+        "copies/'a' is on disk",
+        "copies/'a' is by the API",
+    ]
 
 
 def test_the_storms_reader_sees_an_older_state_after_a_newer_one(copies: Copies) -> None:

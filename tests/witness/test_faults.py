@@ -21,7 +21,7 @@ from handler.adapters.gcs.destination import GcsDestination
 from handler.core.errors import Unavailable
 from handler.core.model import ABSENT, MIB, Headers, Replica, Stamp
 from tests.fakes import crc32c, reader
-from tests.witness.header_proxy import adding
+from tests.functional.fault_proxy import fault_proxy
 
 pytestmark = pytest.mark.witness
 
@@ -68,7 +68,8 @@ class Store:
         answer = self.http.post(f"{self.url}/retry_test", json={"instructions": {method: [*instructions]}}, timeout=30)
         assert answer.ok, answer.text
         plan = f"{self.url}/retry_test/{answer.json()['id']}"
-        with adding("x-retry-test-id", answer.json()["id"], self.url) as url, self.adapter(url) as destination:
+        planned = {"x-retry-test-id": answer.json()["id"]}
+        with fault_proxy(self.url, planned) as proxy, self.adapter(proxy.url) as destination:
             yield destination
         left = self.http.get(plan, timeout=30).json()
         assert left["completed"], left
@@ -129,8 +130,8 @@ def test_a_resumable_upload_that_breaks_on_its_way_ends_whole(store: Store, faul
 
 
 def test_a_resumable_upload_that_breaks_whenever_it_is_tried_leaves_nothing_visible(store: Store) -> None:
-    broken = adding("x-goog-emulator-instructions", "return-503-after-256K", store.url)
-    with broken as url, store.adapter(url) as destination, pytest.raises(Unavailable):
+    broken = fault_proxy(store.url, {"x-goog-emulator-instructions": "return-503-after-256K"})
+    with broken as proxy, store.adapter(proxy.url) as destination, pytest.raises(Unavailable):
         destination.put("k", reader(LARGE), STAMP, expect=ABSENT)
     with store.adapter(store.url) as destination:
         assert destination.list("") == {}
