@@ -21,7 +21,7 @@ from handler.core.errors import Moved
 from handler.core.model import ABSENT, SMALL, Lock, Stamp
 from tests.fakes import reader
 from tests.functional.conftest import Bucket
-from tests.functional.wire import Wire
+from tests.functional.fault_proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
 KEY = "projects/p/locations/us/keyRings/r/cryptoKeys/k"
@@ -29,20 +29,20 @@ STAMP = Stamp(metadata={"a": "b"}, custom_time=datetime(2026, 5, 4, tzinfo=UTC))
 
 
 @pytest.fixture
-def official(wire: Wire, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsDestination]:
+def official(wire: FaultProxy, gcs_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsDestination]:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", wire.url)
     with closing(connect()) as client:
         yield GcsDestination(client, gcs_bucket.name, objects=OfficialObjects)
 
 
-def by_google(wire: Wire) -> list[tuple[str, bool]]:
+def by_google(wire: FaultProxy) -> list[tuple[str, bool]]:
     """Return each request's method, and whether Google's client made it; forget the requests."""
     found = [(request.method, "gccl/" in request.headers.get("X-Goog-Api-Client", "")) for request in wire.requests]
     wire.requests.clear()
     return found
 
 
-def test_googles_client_makes_the_requests_of_a_small_object(official: GcsDestination, wire: Wire) -> None:
+def test_googles_client_makes_the_requests_of_a_small_object(official: GcsDestination, wire: FaultProxy) -> None:
     there = official.put("k", reader(b"data"), STAMP, expect=ABSENT)
     there = official.patch("k", replace(STAMP, metadata={"c": "d"}), expect=there.generation)
     assert official.list("") == {"k": there} == {"k": official.head("k")}
@@ -51,7 +51,7 @@ def test_googles_client_makes_the_requests_of_a_small_object(official: GcsDestin
     assert by_google(wire) == [(method, True) for method in ("POST", "GET", "PATCH", "GET", "GET", "POST", "DELETE")]
 
 
-def test_every_write_carries_both_preconditions(official: GcsDestination, wire: Wire) -> None:
+def test_every_write_carries_both_preconditions(official: GcsDestination, wire: FaultProxy) -> None:
     there = official.put("k", reader(b"data"), STAMP, expect=ABSENT)
     there = official.put("k", reader(b"newer"), STAMP, expect=there.generation)
     there = official.patch("k", STAMP, expect=there.generation)
@@ -63,7 +63,7 @@ def test_every_write_carries_both_preconditions(official: GcsDestination, wire: 
     assert ["ifMetagenerationMatch" in query for query in writes] == [False, True, True, False, True, True]
 
 
-def test_what_googles_client_cannot_send_goes_by_the_json_api(official: GcsDestination, wire: Wire) -> None:
+def test_what_googles_client_cannot_send_goes_by_the_json_api(official: GcsDestination, wire: FaultProxy) -> None:
     held = official.put("held", reader(b"data"), replace(STAMP, lock=Lock(hold=True)), expect=ABSENT)
     assert held.stamp.lock == Lock(hold=True)
     assert by_google(wire) == [("POST", False)]
