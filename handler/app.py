@@ -12,8 +12,8 @@ from handler.adapters.queue import DeadLetterQueue, Delay, postpone
 from handler.answers import task_result
 from handler.core.batch import Result, Work, coalesce
 from handler.core.errors import Malformed, ReplicationError, Unavailable
-from handler.core.model import Change, CopyTask
 from handler.core.route import Outcome
+from handler.core.task import Change, CopyTask
 from handler.events import Batch, Delivery, Trigger
 from handler.redelivery import Failed, delays, final_reason, set_apart
 from handler.wiring import MARGIN, Context, Wiring

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from handler.core.errors import Malformed
-from handler.core.model import KEY_BYTES, Change
+from handler.core.model import KEY_BYTES
+from handler.core.task import Change
 from handler.messages import copy_task_of
 
 _IGNORED = (
@@ -162,7 +163,7 @@ class _Reader:
                 if isinstance(task, str):
                     self.faults.append(task)
                 else:
-                    self.changes.append(Change(bucket=task.bucket, key=task.key, event="Part", task=task))
+                    self.changes.append(Change(bucket=task.copy.bucket, key=task.copy.key, event="Part", task=task))
             case {"deleteCopy": dict(fields)}:
                 before, released = len(self.changes), fields.get("released") is True
                 self.change(fields.get("bucket"), fields.get("key"), "DeferredDelete")

@@ -22,9 +22,9 @@ from handler.core.batch import Result
 from handler.core.breaker import CircuitOpen, Side, Switched, side_of
 from handler.core.decide import Action
 from handler.core.errors import ReplicationError
-from handler.core.model import Change
 from handler.core.reconcile import IN_PARTS
 from handler.core.route import Outcome
+from handler.core.task import Change
 
 logger = Logger(service="replicator", level="INFO", log_uncaught_exceptions=False)
 

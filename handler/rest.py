@@ -14,7 +14,8 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, APIGatew
 from handler.core.batch import Result
 from handler.core.decide import DRY_RUN
 from handler.core.errors import Malformed
-from handler.core.model import KEY_BYTES, Change
+from handler.core.model import KEY_BYTES
+from handler.core.task import Change
 
 PATHS = ("/v1/replicate/", "/v1/replicate")
 _BUCKET_MAX = 63

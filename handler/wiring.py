@@ -19,10 +19,10 @@ from handler.adapters.transport import IDLE_MAX
 from handler.brake import Brake
 from handler.core.batch import Replicator
 from handler.core.breaker import Circuits
-from handler.core.model import CopyTask
 from handler.core.parts import Parts
 from handler.core.ports import Destination, Source
 from handler.core.rate import RateEstimate
+from handler.core.task import CopyTask
 from handler.core.throttle import ThrottledSource, TokenBucket
 
 if TYPE_CHECKING:

@@ -218,7 +218,7 @@ class MemorySource:
     def open(self, key: str, *, at: Original | None = None, span: Span | None = None) -> Iterator[CheckedReader]:
         self.requests["GET"] += 1
         state = self._current(key) if at is None or at.version_id is None else self._version(key, at.version_id)
-        if state is None or (at is not None and not at.same_state(state.original)):
+        if state is None or (at is not None and at.state != state.original.state):
             raise Moved(f"{key!r} is no longer in that state")
         whole = span or Span(0, len(state.data))
         self.read += whole.size

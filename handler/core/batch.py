@@ -10,11 +10,12 @@ from functools import cache, partial
 
 from handler.core.breaker import Circuits
 from handler.core.errors import Refused, ReplicationError, Unavailable
-from handler.core.model import SMALL, Change, CopyTask, Rule
+from handler.core.model import SMALL, Rule
 from handler.core.parts import Parts
 from handler.core.ports import Destination, Source
 from handler.core.reconcile import reconcile
 from handler.core.route import Outcome, Route
+from handler.core.task import Change, CopyTask
 
 REMEMBERED = 10_000
 """Copies that an instance remembers to exist; some 2 MB."""
@@ -167,7 +168,7 @@ class Replicator:
             if rule.covers(work.key):
                 name = rule.destination, rule.destination_key(work.key)
                 by_name[name] = (*by_name.get(name, ()), rule)
-        only = (work.task.destination, work.task.name) if work.task else work.only
+        only = (work.task.copy.destination, work.task.copy.name) if work.task else work.only
         return {name: rules for name, rules in by_name.items() if only in {None, name}}
 
     def _route(self, rules: tuple[Rule, ...], work: Work) -> Route:

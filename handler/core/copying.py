@@ -9,13 +9,14 @@ from typing import NamedTuple
 from handler.core import mapping
 from handler.core.decide import Decision
 from handler.core.errors import Refused
-from handler.core.model import SMALL, CopyTask, Generation, Original, Replica, Stamp
+from handler.core.model import SMALL, Generation, Original, Replica, Stamp
 from handler.core.parts import Parts
 from handler.core.plan import STAGING, staging_of, state_prefix
 from handler.core.ports import Composer, Reader
 from handler.core.readers import check_of
 from handler.core.route import Route
 from handler.core.staging import leftovers, sweep
+from handler.core.task import CopyTask, LargeCopy
 
 
 class Copied(NamedTuple):
@@ -68,7 +69,7 @@ class Copying:
             Moved: the source is in another state, or the destination at another generation: look again.
         """
         parts, destination, self._staged = self.route.parts, self.route.destination, {}
-        if parts and isinstance(destination, Composer) and parts.take(original, redelivered=self._redelivered):
+        if parts and isinstance(destination, Composer) and parts.takes(original, redelivered=self._redelivered):
             return self._copy_in_parts(parts, destination, original, decision, expect)
         measured = parts.rate.measured(original.size) if parts and original.size > SMALL else nullcontext()
         with self.route.source.open(original.key, at=original) as body, measured:
@@ -78,17 +79,21 @@ class Copying:
         self, parts: Parts, destination: Composer, original: Original, decision: Decision, expect: Generation
     ) -> Copied | None:
         self._may_have_staged = True
-        work = self.task or CopyTask.of(original, decision.rule, self.name)
-        stored = decision.stamp.of_bytes
-        job = parts.job(self.route.source, destination, original, work, stored, redelivered=self._redelivered)
-        copied = parts.put(
-            job, work, lambda check: mapping.checked(decision.stamp, check), expect=expect, has_time=self._has_time
+        staging = parts.staging(
+            self.route.source,
+            destination,
+            original,
+            self.task or LargeCopy.of(original, decision.rule, self.name),
+            decision.stamp.of_bytes,
+            redelivered=self._redelivered,
+            has_time=self._has_time,
         )
+        copied = parts.copy(staging, self.task, lambda check: mapping.checked(decision.stamp, check), expect=expect)
         return Copied(*copied, original.size) if copied else None
 
     def is_current(self, original: Original | None) -> bool:
         """Return True unless the task is of a state that the source is no longer in."""
-        return self.task is None or (original is not None and self.task.is_of(original))
+        return self.task is None or (original is not None and self.task.copy.state == original.state)
 
     def sweep(self, original: Original | None) -> bool:
         """Remove staged parts that nothing needs; return False if both sides are to be looked at once more before.
@@ -103,7 +108,7 @@ class Copying:
         if not self._staged:
             self._staged = self._listed(original)
             return not self._staged
-        prefix = state_prefix(self.task) if self.task and not self.is_current(original) else ""
+        prefix = state_prefix(self.task.copy) if self.task and not self.is_current(original) else ""
         unneeded = {name: replica for name, replica in self._staged.items() if name.startswith(prefix)}
         sweep(self.route.destination, unneeded, self._has_time)
         return True

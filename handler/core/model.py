@@ -46,6 +46,16 @@ class S3Part(NamedTuple):
     """Base64, by the algorithm that `transfer.composite` names; "" where S3 has not said it."""
 
 
+class State(NamedTuple):
+    """What tells one state of an object at the source from others."""
+
+    etag: str
+    version_id: str | None
+    last_modified: str
+    """ISO 8601."""
+    size: int
+
+
 class Headers(NamedTuple):
     """The system metadata that S3 and GCS have in common. None where the object has none."""
 
@@ -114,14 +124,10 @@ class Original:
     md5: str | None = None
     """Base64 of the bytes' MD5, where the ETag is one."""
 
-    def same_state(self, other: Original) -> bool:
-        """Whether both are one state of the object, whichever call brought them."""
-        return (self.etag, self.version_id, self.last_modified, self.size) == (
-            other.etag,
-            other.version_id,
-            other.last_modified,
-            other.size,
-        )
+    @property
+    def state(self) -> State:
+        """Return what tells this state of the object from others, whichever call brought it."""
+        return State(self.etag, self.version_id, self.last_modified.isoformat(), self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,84 +243,3 @@ class Rule:
         """Return the key whose copy has this name, None if the rule gives the name to no key."""
         before = self.destination_prefix + (self.prefix if self.replace_prefix is None else self.replace_prefix)
         return self.prefix + name[len(before) :] if name.startswith(before) else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyTask:
-    """A piece of work on a large copy: which state of which object, where to, and which span of it."""
-
-    bucket: str
-    key: str
-    destination: str
-    """The rule's: `gs://bucket`."""
-    name: str
-    """The copy's."""
-    etag: str
-    version_id: str | None
-    last_modified: str
-    """ISO 8601."""
-    size: int
-    span: Span | None = None
-    """The bytes to copy; None is the whole."""
-    check: str = ""
-    """By which of S3's checksums the copy is verified: "CRC32C of spans", "SHA256 of parts", or "" for none."""
-    plan: str = ""
-    """Names the cut into S3's parts; "" where the object is verified as a whole, or not at all."""
-    parts: tuple[S3Part, ...] = ()
-    """The parts of S3's upload that the span overlaps, for a check of parts."""
-    offset: int = 0
-    """The byte at which the first of `parts` begins."""
-    assumed: bool = False
-    """Whether the sizes of `parts` follow from the first, the last and the number of all; see `Original`."""
-
-    @classmethod
-    def of(cls, original: Original, rule: Rule, name: str) -> CopyTask:
-        """The whole of a copy."""
-        return cls(
-            bucket=rule.source,
-            key=original.key,
-            destination=rule.destination,
-            name=name,
-            etag=original.etag,
-            version_id=original.version_id,
-            last_modified=original.last_modified.isoformat(),
-            size=original.size,
-        )
-
-    @property
-    def state(self) -> tuple[str, str | None, str, int]:
-        """Which state of the object it is of."""
-        return self.etag, self.version_id, self.last_modified, self.size
-
-    def is_of(self, original: Original) -> bool:
-        """Whether the object still is in that state."""
-        return self.state == (original.etag, original.version_id, original.last_modified.isoformat(), original.size)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A hint that a key changed. Nothing in it is believed but the bucket and the key."""
-
-    bucket: str
-    key: str
-    event: str
-    """The event's name, for the log: "ObjectCreated:Put"."""
-    time: datetime | None = None
-    size: int | None = None
-    """Bytes, for a created object, where the event says so."""
-    task: CopyTask | None = None
-    """Set where it is no change but a part of a large copy that another invocation handed over."""
-    may_delete: bool = False
-    """True of a message of the deletes queue: if the source has no such object, the copy is deleted now."""
-    released: bool = False
-    """True if an operator released that message: the brake does not hold it."""
-
-    @property
-    def target(self) -> tuple[str, str, CopyTask | None]:
-        """What is to be worked on: changes of one place are one piece of work."""
-        return self.bucket, self.key, self.task
-
-    @property
-    def created(self) -> bool:
-        """Whether the event speaks of a new object, so that guessing its replica absent is worth while."""
-        return self.event.startswith(("ObjectCreated", "Object Created"))

@@ -17,57 +17,37 @@ Then the calls of the ports, and messages, are at most
     n * (i * (2 heads + pages of whole spans + 1 page of parts + 2 for each of p parts + 1 message)
          + pages of whole spans + 1 + ceil(i * p / 31) composes) + n / 31 + 10
 
-which `most_calls` computes. A checksum other than CRC32C costs a patch for each part besides. A part of over 8 MiB is
-an upload session of one request for each 8 MiB.
+tests/unit/test_fanout_scale.py holds it to that. A checksum other than CRC32C costs a patch for each part besides. A
+part of over 8 MiB is an upload session of one request for each 8 MiB.
 
-Memory: as many pieces as streams, and what a piece takes on its way (a chunk of an upload session is 8 MiB).
+Memory: as many chunks as streams, and what a chunk takes on its way (a chunk of an upload session is 8 MiB).
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from handler.core.checksums import Layout, check_of_parts, is_of_parts
-from handler.core.composing import FAN, Joining
-from handler.core.errors import Corrupt, Moved, Unavailable
-from handler.core.model import ABSENT, GIB, MIB, SMALL, CopyTask, Generation, Original, Replica, Span, Stamp
-from handler.core.plan import SPAN, Plan, StagedPart, coverage, cut_name, divide, span_of, span_size
+from handler.core.attempt import Attempt
+from handler.core.checksums import check_of_parts
+from handler.core.errors import Unavailable
+from handler.core.model import GIB, MIB, SMALL, Generation, Original, Replica, Stamp
+from handler.core.plan import SPAN, Plan, overlap
 from handler.core.ports import Composer, Source
-from handler.core.rate import SHORTEST, RateEstimate
-from handler.core.readers import MERGED, composite, mergeable, nothing_of
-from handler.core.staging import Job, sweep
+from handler.core.rate import RateEstimate
+from handler.core.readers import MERGED, composite, mergeable
+from handler.core.staging import Staged, Staging, mark
+from handler.core.steps import Step, next_step
+from handler.core.task import CopyTask, LargeCopy
 
 LARGE = 128 * MIB
 """Bytes from which on an object is copied in parts."""
 HUGE = GIB
 """Bytes from which on its parts are left to other invocations, where there is a queue for them."""
-STREAMS = 4
-"""Into how many at least the work of one invocation is cut, where that is long enough."""
 RESENT = timedelta(days=1)
 """After this time messages of spans that are still missing are taken for lost."""
-
-
-def most_calls(size: int, rate: float, seconds: float) -> int:
-    """Return how many calls of the ports the copy of an object takes at most, and messages; see above.
-
-    Args:
-        size: bytes of the object.
-        rate: bytes a second of one instance.
-        seconds: how long an invocation may work.
-    """
-    span = min(size, span_size(size, SPAN))
-    spans = -(-size // span)
-    invocations = math.ceil(span / (0.75 * rate * seconds))
-    parts = STREAMS * (1 + math.ceil(math.log2(1 + rate * seconds / (STREAMS * SHORTEST))))
-    pages = 1 + spans // 1000
-    composes = 1 + math.ceil(invocations * parts / (FAN - 1))
-    return spans * (invocations * (4 + pages + 2 * parts) + pages + composes) + spans // (FAN - 1) + 10
 
 
 class Parts:
@@ -102,8 +82,8 @@ class Parts:
         self._now = now
         self.rate = rate or RateEstimate()
 
-    def take(self, original: Original, *, redelivered: bool = False) -> bool:
-        """Whether an object is copied in parts: it is large and verifiable so, or huge, or there is no time to stream.
+    def takes(self, original: Original, *, redelivered: bool = False) -> bool:
+        """Return True if an object is copied in parts: large and verifiable so, huge, or too slow for one stream.
 
         Verifiable means by a checksum to which those of the parts add up.
 
@@ -117,219 +97,89 @@ class Parts:
         return original.size > SMALL and not self.rate.allows(original.size, redelivered=redelivered)
 
     def may_have_taken(self, original: Original) -> bool:
-        """Whether an earlier delivery may have copied it in parts."""
+        """Return True if an earlier delivery may have copied it in parts."""
         return original.size >= min(self._large, SMALL + 1)
 
-    def job(  # noqa: PLR0913 - the copy's two sides and its states
+    def staging(  # noqa: PLR0913 - the copy's two sides and its states
         self,
         source: Source,
         destination: Composer,
         original: Original,
-        work: CopyTask,
+        work: CopyTask | LargeCopy,
         stored: Stamp,
         *,
         redelivered: bool = False,
-    ) -> Job:
-        """Return the copy of one state of an object, whose bytes are to be stored so.
+        has_time: Callable[[], bool] = lambda: True,
+    ) -> Staging:
+        """Return what is staged for a copy whose bytes are to be stored so: for one span of it, or for the whole.
 
         Raises:
             Moved: the source is no longer in that state.
         """
-        if work.span is None:
+        if isinstance(work, CopyTask):
+            plan = Plan(work.copy, (work,), stored)
+        else:
             original = source.parts(original)
-        plan = Plan.of(work, original, check_of_parts(original), self._span, stored)
-        if original.parts_assumed and destination.head(plan.exact).exists:
-            original = source.parts(original, exact=True)
             plan = Plan.of(work, original, check_of_parts(original), self._span, stored)
-        return Job(
+            if original.parts_assumed and destination.head(plan.exact).exists:
+                original = source.parts(original, exact=True)
+                plan = Plan.of(work, original, check_of_parts(original), self._span, stored)
+        return Staging(
             source=source,
             destination=destination,
             original=original,
             plan=plan,
             rate=self.rate,
             reach=self.rate.reach(redelivered=redelivered),
+            has_time=has_time,
+            side_by_side=self._threads.map,
         )
 
-    def put(
-        self,
-        job: Job,
-        work: CopyTask,
-        stamp: Callable[[str], Stamp],
-        *,
-        expect: Generation,
-        has_time: Callable[[], bool],
+    def copy(
+        self, staging: Staging, task: CopyTask | None, stamp: Callable[[str], Stamp], *, expect: Generation
     ) -> tuple[Replica, str] | None:
         """Bring a copy on: copy what is missing, or hand it over; compose where all is there.
 
         Args:
-            job: the copy.
-            work: the span that is this invocation's own, or the whole.
+            staging: the copy.
+            task: the span that is this invocation's own; None: the whole.
             stamp: what the copy carries, by the name of the check that it passed.
             expect: the destination's generation.
-            has_time: False when there is no time for another part.
 
         Returns:
             The copy and the check that its bytes passed, or None where others are to finish it.
 
         Raises:
-            Moved: as `Job.copy` and `Joining.compose` do.
+            Moved: as `Staging.copy` and `compose` do.
             Corrupt: the parts are not what S3 holds; what is wrong of them is gone.
             Unavailable: time ran out, and nothing was copied, or there is no queue to hand the rest over. What was
                 copied remains.
         """
-        chain = self._put_span(job, work, has_time) if work.span else self._put_whole(job, has_time)
-        if chain is None:
-            return None
-        try:
-            return Joining(job).compose(chain, stamp, expect, has_time, self._threads.map)
-        except Corrupt:
-            sweep(job.destination, job.destination.list(job.plan.prefix), has_time)
-            self._require_boundaries(job, work)
-            raise
+        is_huge = self._send is not None and staging.original.size >= self._huge
+        attempt = Attempt(staging, task, is_huge=is_huge)
+        while True:
+            match next_step(attempt.progress(has_queue=self._send is not None)):
+                case Step.COPY:
+                    attempt.copy()
+                case Step.JOIN:
+                    attempt.join()
+                case Step.COMPOSE:
+                    return attempt.compose(stamp, expect)
+                case Step.FAIL:
+                    missing = f"the rest of {attempt.span} of {staging.plan.copy.name!r}"
+                    raise Unavailable(f"no time is left for {missing}", code="OutOfTime")
+                case Step.SEND:
+                    self._hand_over(staging, task, attempt.staged)
+                    return None
+                case Step.LEAVE:
+                    return None
 
-    def _put_span(self, job: Job, work: CopyTask, has_time: Callable[[], bool]) -> list[StagedPart] | None:
-        """Finish the span of a message; return all spans where that was the last one."""
-        span = span_of(work)
-        blocks = job.blocks()
-        if _overlap(blocks.gaps, span):
-            staged = job.of_span(work)
-            streams = STREAMS // max(1, len(staged.gaps))
-            tasks = [(work, share) for gap in staged.gaps for share in divide(gap, streams, work, shortest=2 * SMALL)]
-            pieces, late = self._copy(job, tasks, {**staged.found, **blocks.found}, has_time)
-            if pieces and (late or not has_time()) and self._send:
-                self._send([work])
-                return None
-            if late:
-                raise Unavailable(f"no time is left for the rest of {span} of {work.name!r}", code="OutOfTime")
-            Joining(job).unite(work, _all_of(span, [*staged.chain, *pieces], work.name), has_time)
-            blocks = job.blocks()
-        return None if blocks.gaps else blocks.chain
-
-    def _put_whole(self, job: Job, has_time: Callable[[], bool]) -> list[StagedPart] | None:
-        """Finish the whole, or hand its spans over; return the pieces where they are all there."""
-        huge = self._send is not None and job.original.size >= self._huge
-        staged = job.blocks() if huge else job.all()
-        whole, name = Span(0, job.original.size), job.plan.whole.name
-        if staged.gaps and self._send and (huge or staged.marker.exists):
-            self._hand_over(job, staged.gaps, staged.marker)
-            return None
-        chain = self._united(job, staged.chain, has_time)
-        if staged.gaps:
-            pieces, late = self._copy(job, _missing(job, staged.gaps), staged.found, has_time)
-            chain += pieces
-            if late and self._send:
-                self._hand_over(job, coverage(chain, whole)[1], staged.marker)
-                return None
-            if late:
-                raise Unavailable(f"no time is left for the rest of {name!r}", code="OutOfTime")
-            chain = self._united(job, _all_of(whole, chain, name), has_time)
-        if is_of_parts(job.check):
-            return Joining(job).held(Layout(job.original.parts, 0), chain, self._threads.map)
-        return chain
-
-    def _hand_over(self, job: Job, gaps: Sequence[Span], marker: Replica) -> None:
-        """Send a message for each span that has gaps, unless that was done before."""
-        sent = marker.stamp.custom_time
-        if self._send is None or (marker.exists and (sent is None or self._now() - sent < RESENT)):
-            return
-        self._send([work for work in job.plan.spans if _overlap(gaps, span_of(work))])
-        marked = replace(job.plan.stored, custom_time=self._now())
-        with suppress(Moved):  # another has sent them too
-            job.destination.put(job.plan.marker, nothing_of(job.original), marked, expect=marker.generation)
-
-    def _united(self, job: Job, chain: Sequence[StagedPart], has_time: Callable[[], bool]) -> list[StagedPart]:
-        """Compose spans that are whole, where there are more pieces than one compose takes."""
-        if len(chain) <= FAN:
-            return list(chain)
-        starts = [piece.start for piece in chain]
-        tasks: list[tuple[CopyTask, Sequence[StagedPart]]] = []
-        for work in job.plan.spans:
-            span = span_of(work)
-            inside = chain[bisect_left(starts, span.start) : bisect_left(starts, span.stop)]
-            if len(inside) > 1 and sum(piece.size for piece in inside) == span.size:
-                tasks.append((work, inside))
-        consumed = {piece.name for _, inside in tasks for piece in inside}
-        blocks = self._threads.map(lambda task: Joining(job).unite(task[0], task[1], has_time), tasks)
-        return sorted([*(piece for piece in chain if piece.name not in consumed), *blocks])
-
-    def _copy(
-        self,
-        job: Job,
-        tasks: Sequence[tuple[CopyTask, Span]],
-        staged: Mapping[str, Replica],
-        has_time: Callable[[], bool],
-    ) -> tuple[list[StagedPart], bool]:
-        """Copy gaps side by side; return what was copied, and whether there was too little time for all of it.
-
-        The first part may begin however slow it was of late. The first failure ends the others. It is raised once none
-        is under way: what went on beyond that would put parts in a later invocation, when nobody looks for them.
-        """
-        failures: list[Exception] = []
-        refused: list[int] = []
-        begun: list[int] = []
-        pieces: list[StagedPart] = []
-
-        def may_begin(size: int) -> bool:
-            if failures or not has_time() or (begun and not self.rate.fits(size)):
-                refused.append(size)
-                return False
-            begun.append(size)
-            return True
-
-        def copy(lane: Sequence[tuple[CopyTask, Span]]) -> None:
-            try:
-                for work, gap in lane:
-                    pieces.extend(piece for piece in job.copy(work, gap, staged, may_begin) if piece)
-            except Exception as error:  # noqa: BLE001 - raised below
-                failures.append(error)
-
-        lanes = self.rate.streams(len(tasks)) if tasks else 0
-        for _ in self._threads.map(copy, [tasks[lane::lanes] for lane in range(lanes)]):
-            pass
-        if failures:
-            raise failures[0]
-        return pieces, bool(refused)
-
-    @staticmethod
-    def _require_boundaries(job: Job, work: CopyTask) -> None:
-        """Make sure that S3's parts lie where they were taken to lie, before the bytes are called wrong.
-
-        Raises:
-            Moved: they do not. The next look asks for all of them.
-            Unavailable: they do not, and the spans are for the event to cut anew.
-        """
-        whole = job.plan.whole
-        exact = job.source.parts(job.original, exact=True) if whole.assumed else job.original
-        if not whole.assumed or not exact.parts or cut_name(whole.check, exact.parts) == whole.plan:
-            return
-        with suppress(Moved):  # another has found it out too
-            job.destination.put(job.plan.exact, nothing_of(job.original), job.plan.stored, expect=ABSENT)
-        reason = f"the parts of {job.original.key!r} at S3 are not of one size, as they were taken to be"
-        if work.span is None:
-            raise Moved(reason)
-        raise Unavailable(reason, code="SrcPartsUneven")
-
-
-def _missing(job: Job, gaps: Sequence[Span]) -> list[tuple[CopyTask, Span]]:
-    """Return what is to be copied, span by span; few gaps are cut, so that each stream has one."""
-    tasks = [(work, hole) for work in job.plan.spans for hole in _overlap(gaps, span_of(work))]
-    streams = STREAMS // len(tasks)
-    return [(work, share) for work, hole in tasks for share in divide(hole, streams, work, shortest=2 * SMALL)]
-
-
-def _overlap(gaps: Sequence[Span], span: Span) -> list[Span]:
-    """Return what of the gaps lies in a span."""
-    cut = [Span(max(gap.start, span.start), min(gap.stop, span.stop)) for gap in gaps]
-    return [gap for gap in cut if gap.start < gap.stop]
-
-
-def _all_of(span: Span, pieces: Sequence[StagedPart], name: str) -> list[StagedPart]:
-    """Return the pieces that cover a span.
-
-    Raises:
-        Moved: they do not, as another is just putting some.
-    """
-    chain, gaps = coverage(pieces, span)
-    if gaps:
-        raise Moved(f"{name!r}: another is putting the bytes {gaps[0]}")
-    return chain
+    def _hand_over(self, staging: Staging, task: CopyTask | None, staged: Staged) -> None:
+        """Send the message of a task again, or one for each span that has gaps, unless that was done before."""
+        sent, send = staged.marker.stamp.custom_time, self._send or (lambda _: None)
+        if task:
+            send([task])
+        elif not staged.marker.exists or (sent is not None and self._now() - sent >= RESENT):
+            send([task for task in staging.plan.tasks if overlap(staged.gaps, task.span)])
+            marked = replace(staging.plan.stored, custom_time=self._now())
+            mark(staging, staging.plan.marker, marked, staged.marker.generation)

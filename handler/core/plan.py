@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from handler.core.checksums import Layout, PartialChecksum, can_merge, is_of_parts, most_parts
-from handler.core.model import MIB, CopyTask, Original, S3Part, Span, Stamp
+from handler.core.model import MIB, Original, S3Part, Span, Stamp
+from handler.core.task import CopyTask, LargeCopy
 
 STAGING = ".s3-replica-parts/"
 """Where parts lie. What no finished copy swept, an age rule of the bucket's lifecycle does."""
@@ -26,40 +27,32 @@ _PART, _BLOCK = "0/", "1/"
 
 @dataclass(frozen=True)
 class Plan:
-    """The cut of one state of an object.
+    """The cut of one state of an object, and the names of what is staged for it.
 
-    Names of staged objects sort by where they begin, so that a span's parts can be listed alone.
+    Names sort by where their bytes begin, so that a span's parts can be listed alone.
 
     Args:
-        whole: the copy, the state that it is of, and how it is verified.
-        spans: those that are known here: all, or the one of a message.
+        copy: which state of which object goes where, and how it is verified.
+        tasks: a task for each span that is known here: for all, or for the one of a message.
         stored: how the bytes of all staged objects are stored. GCS composes objects of one class only, so the class is
             part of their names; it may change while the state does not.
     """
 
-    whole: CopyTask
-    spans: tuple[CopyTask, ...]
+    copy: LargeCopy
+    tasks: tuple[CopyTask, ...]
     stored: Stamp = Stamp()
 
     @classmethod
-    def of(cls, work: CopyTask, original: Original, check: str, span: int, stored: Stamp) -> Plan:
-        """Return the plan of a message's span, or of all spans where the work is the whole."""
-        if work.span is not None:
-            return cls(replace(work, span=None, parts=(), offset=0), (work,), stored)
+    def of(cls, copy: LargeCopy, original: Original, check: str, span: int, stored: Stamp) -> Plan:
+        """Return the plan of the whole of an object, whose S3 parts are known by now."""
         cut = cut_name(check, original.parts)
-        whole = replace(work, check=check, plan=cut, assumed=bool(cut) and original.parts_assumed)
-        size = span_size(original.size, span)
-        return cls(whole, tuple(_spans(whole, original.parts, size)), stored)
-
-    @property
-    def state_prefix(self) -> str:
-        """What the names of all that is staged for this state begin with, however it is cut."""
-        return state_prefix(self.whole)
+        copy = replace(copy, check=check, plan=cut, assumed=bool(cut) and original.parts_assumed)
+        return cls(copy, tuple(_tasks(copy, original.parts, span_size(original.size, span))), stored)
 
     @cached_property
     def prefix(self) -> str:
         """What the names of all that is staged by this plan begin with."""
-        return self.state_prefix + (f"{self.whole.plan}/" if self.whole.plan else "")
+        return state_prefix(self.copy) + (f"{self.copy.plan}/" if self.copy.plan else "")
 
     @property
     def blocks(self) -> str:
@@ -74,7 +67,7 @@ class Plan:
     @property
     def exact(self) -> str:
         """The name of the object that says that S3's parts are not of one size."""
-        return f"{self.state_prefix}exact"
+        return f"{state_prefix(self.copy)}exact"
 
     def parts_of(self, span: Span) -> tuple[str, str]:
         """Return between which names the parts of a span lie."""
@@ -103,13 +96,13 @@ class Plan:
 
 
 class StagedPart(NamedTuple):
-    """A part, block or union that is staged."""
+    """A part, a block or a union that is staged."""
 
     start: int
     size: int
     name: str
-    sums: tuple[PartialChecksum, ...] = ()
-    """Its checksums by S3's algorithm; empty where there is none, or where a union has been verified."""
+    checksums: tuple[PartialChecksum, ...] = ()
+    """By S3's algorithm; empty where there is none, or where a union has been verified."""
     crc32c: str | None = None
     """Of its own bytes, as the destination has it; None where the listing does not say."""
     verified: str = ""
@@ -121,12 +114,11 @@ class StagedPart(NamedTuple):
         return Span(self.start, self.start + self.size)
 
 
-def coverage(pieces: Sequence[StagedPart], span: Span) -> tuple[list[StagedPart], list[Span]]:
-    """Return the pieces that follow each other in a span, and the gaps between them."""
+def coverage(parts: Sequence[StagedPart], span: Span) -> tuple[list[StagedPart], list[Span]]:
+    """Return the parts that follow each other in a span, the longest from each byte on, and the gaps between them."""
     longest: dict[int, StagedPart] = {}
-    for piece in pieces:
-        if piece.start not in longest or piece.size > longest[piece.start].size:
-            longest[piece.start] = piece
+    for part in sorted(parts, key=lambda part: part.size, reverse=True):
+        longest.setdefault(part.start, part)
     starts = sorted(longest)
     chain: list[StagedPart] = []
     gaps: list[Span] = []
@@ -143,21 +135,29 @@ def coverage(pieces: Sequence[StagedPart], span: Span) -> tuple[list[StagedPart]
     return chain, gaps
 
 
-def layout_of(work: CopyTask) -> Layout:
+def overlap(gaps: Sequence[Span], span: Span) -> list[Span]:
+    """Return what of the gaps lies in a span."""
+    cut = [Span(max(gap.start, span.start), min(gap.stop, span.stop)) for gap in gaps]
+    return [gap for gap in cut if gap.start < gap.stop]
+
+
+def layout_of(task: CopyTask) -> Layout:
     """Return where S3's parts lie in a span; the whole object counts as one where the check is of the whole."""
-    if is_of_parts(work.check):
-        return Layout(work.parts, work.offset)
-    return Layout((S3Part(work.size),), 0)
+    return Layout(task.parts, task.offset) if is_of_parts(task.copy.check) else layout_of_whole(task.copy)
+
+
+def layout_of_whole(copy: LargeCopy) -> Layout:
+    """Return the layout of an object that counts as one S3 part."""
+    return Layout((S3Part(copy.state.size),), 0)
 
 
 def divide(gap: Span, count: int, of: CopyTask, *, shortest: int) -> list[Span]:
     """Cut a gap into up to so many, at S3's boundaries where these are near or the check asks for it."""
-    layout, size = layout_of(of), gap.size
-    inner = layout.within(gap)
+    size, check = gap.size, of.copy.check
     count = max(1, min(count, size // shortest))
     cuts = [gap.start + size * at // count for at in range(1, count)]
-    if is_of_parts(of.check):
-        reach = size // count // 2 if can_merge(of.check) else size
+    if is_of_parts(check):
+        inner, reach = layout_of(of).within(gap), size // count // 2 if can_merge(check) else size
         cuts = [_snapped(cut, inner, reach, gap.start) for cut in cuts]
     bounds = sorted({gap.start, *cuts, gap.stop})
     return [Span(start, stop) for start, stop in itertools.pairwise(bounds)]
@@ -169,29 +169,30 @@ def _snapped(cut: int, bounds: Sequence[int], reach: int, otherwise: int) -> int
     return near if abs(near - cut) <= reach else cut
 
 
-def _spans(whole: CopyTask, parts: Sequence[S3Part], size: int) -> Iterator[CopyTask]:
+def _tasks(copy: LargeCopy, parts: Sequence[S3Part], size: int) -> Iterator[CopyTask]:
     """Yield all spans. One has whole S3 parts, unless the checks of its fragments can be merged."""
-    if not is_of_parts(whole.check):
-        for start in range(0, whole.size, size):
-            yield replace(whole, span=Span(start, min(whole.size, start + size)))
+    whole = copy.state.size
+    if not is_of_parts(copy.check):
+        for start in range(0, whole, size):
+            yield CopyTask(copy, Span(start, min(whole, start + size)))
         return
-    most, taken = most_parts(whole.check), list[S3Part]()
+    most, taken = most_parts(copy.check), list[S3Part]()
     start = stop = offset = 0
     for part in parts:
         taken.append(part)
         stop += part.size
-        while can_merge(whole.check) and stop - start >= 2 * size:  # an S3 part that is longer than a span
-            yield replace(whole, span=Span(start, start + size), parts=tuple(taken), offset=offset)
+        while can_merge(copy.check) and stop - start >= 2 * size:  # an S3 part that is longer than a span
+            yield CopyTask(copy, Span(start, start + size), tuple(taken), offset)
             start += size
             taken, offset = [part], stop - part.size
-        if stop - start >= size or len(taken) >= most or stop == whole.size:
-            yield replace(whole, span=Span(start, stop), parts=tuple(taken), offset=offset)
+        if stop - start >= size or len(taken) >= most or stop == whole:
+            yield CopyTask(copy, Span(start, stop), tuple(taken), offset)
             taken, start, offset = [], stop, stop
 
 
-def state_prefix(whole: CopyTask) -> str:
+def state_prefix(copy: LargeCopy) -> str:
     """Return what the names of all that is staged for a state begin with."""
-    return f"{staging_of(whole.name)}{_digest(repr(whole.state))}/"
+    return f"{staging_of(copy.name)}{_digest(repr(tuple(copy.state)))}/"
 
 
 def staging_of(name: str) -> str:
@@ -204,18 +205,9 @@ def span_size(size: int, span: int) -> int:
     return span * max(1, -(-size // (span * _SPANS)))
 
 
-def span_of(work: CopyTask) -> Span:
-    """Return the span that a piece of work is of."""
-    if work.span is None:
-        raise AssertionError("the whole of a copy is no span of it")
-    return work.span
-
-
 def cut_name(check: str, parts: Sequence[S3Part]) -> str:
     """Return a name of the cut into S3's parts, "" where the check is not of these."""
-    if not is_of_parts(check):
-        return ""
-    return _digest(repr([check, [tuple(part) for part in parts]]))
+    return _digest(repr([check, [tuple(part) for part in parts]])) if is_of_parts(check) else ""
 
 
 def _run(span: Span) -> str:

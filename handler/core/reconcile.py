@@ -8,8 +8,9 @@ from handler.core import mapping
 from handler.core.copying import Copying
 from handler.core.decide import Action, Decision, decide
 from handler.core.errors import Moved, Refused, Unavailable
-from handler.core.model import SMALL, CopyTask, Generation, Original, Replica
+from handler.core.model import SMALL, Generation, Original, Replica
 from handler.core.route import Outcome, Route
+from handler.core.task import CopyTask
 
 IN_PARTS = "InParts"
 """Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""

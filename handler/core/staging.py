@@ -1,4 +1,4 @@
-"""What is staged for one large copy: listed, copied, verified, and composed.
+"""What is staged for one large copy: listed, copied, and swept.
 
 Custom metadata of a staged object:
     s3-replica-part-sums        its checksums by S3's algorithm (handler/core/checksums.py)
@@ -13,24 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from handler.core.checksums import (
-    OWN,
-    Layout,
-    algorithm_of,
-    can_merge,
-    decoded,
-    encoded,
-    is_of_parts,
-    partial_checksum,
-)
+from handler.core.checksums import OWN, Layout, algorithm_of, can_merge, decoded, encoded, is_of_parts, partial_checksum
 from handler.core.errors import Moved, Unavailable
-from handler.core.model import CopyTask, Original, Replica, Span, Stamp
-from handler.core.plan import Plan, StagedPart, coverage, layout_of, span_of
+from handler.core.model import Generation, Original, Replica, Span, Stamp
+from handler.core.plan import Plan, StagedPart, coverage, layout_of
 from handler.core.ports import Composer, Destination, Source
 from handler.core.rate import RateEstimate
-from handler.core.readers import HashedReader
+from handler.core.readers import HashedReader, nothing_of
+from handler.core.task import CopyTask
 
 SUMS, CRC32C, VERIFIED = (f"s3-replica-part-{name}" for name in ("sums", "crc32c", "verified"))
 BARE = "CRC32C of spans"
@@ -38,17 +30,17 @@ BARE = "CRC32C of spans"
 
 
 class Staged(NamedTuple):
-    """What a listing shows: pieces, the gaps between them, and the marker of a hand-over."""
+    """What a listing shows: the parts that follow each other, the gaps between them, and the marker of a hand-over."""
 
-    chain: list[StagedPart]
+    parts: list[StagedPart]
     gaps: list[Span]
     found: Mapping[str, Replica]
     marker: Replica
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One large copy: from where, to where, and how it is cut."""
+class Staging:
+    """One large copy, for one invocation: from where, to where, how it is cut, and how much there is time for."""
 
     source: Source
     destination: Composer
@@ -57,61 +49,55 @@ class Job:
     rate: RateEstimate
     reach: int
     """Bytes of an S3 part up to which one read is expected to get all of it."""
+    has_time: Callable[[], bool] = lambda: True
+    """False when there is no time for another request."""
+    side_by_side: Callable[[Callable[[Any], Any], Any], Any] = map
+    """Calls a function with each of several values, several at once."""
 
     @property
     def check(self) -> str:
         """By which of S3's checksums the copy is verified, "" where by none."""
-        return self.plan.whole.check
+        return self.plan.copy.check
 
     def all(self) -> Staged:
         """List all that is staged for the plan."""
-        return self._listed(self.destination.list(self.plan.prefix), Span(0, self.original.size))
+        return self._listed(Span(0, self.original.size))
 
     def blocks(self) -> Staged:
         """List the spans that are whole, and the marker."""
-        found = self.destination.list(self.plan.prefix, start=self.plan.blocks)
-        return self._listed(found, Span(0, self.original.size))
+        return self._listed(Span(0, self.original.size), self.plan.blocks)
 
-    def of_span(self, work: CopyTask) -> Staged:
+    def of_span(self, span: Span) -> Staged:
         """List the parts of one span."""
-        span = span_of(work)
-        start, stop = self.plan.parts_of(span)
-        return self._listed(self.destination.list(self.plan.prefix, start=start, stop=stop), span)
+        return self._listed(span, *self.plan.parts_of(span))
 
-    def _listed(self, found: Mapping[str, Replica], span: Span) -> Staged:
-        pieces = [piece for name, replica in found.items() if (piece := self._piece(name, replica))]
-        chain, gaps = coverage([piece for piece in pieces if not self._is_spare(piece)], span)
+    def _listed(self, span: Span, start: str = "", stop: str = "") -> Staged:
+        found = self.destination.list(self.plan.prefix, start=start, stop=stop)
+        parts = [part for name, replica in found.items() if (part := self._part(name, replica))]
+        chain, gaps = coverage([part for part in parts if not self._is_spare(part)], span)
         return Staged(chain, gaps, found, found.get(self.plan.marker, Replica()))
 
-    def _piece(self, name: str, replica: Replica) -> StagedPart | None:
-        """Return the piece that an object is; None where it is none, or its checksum was not written down."""
+    def _part(self, name: str, replica: Replica) -> StagedPart | None:
+        """Return the part that an object is; None where it is none, or its checksum was not written down."""
         start, metadata = self.plan.start_of(name), replica.stamp.metadata
         if start is None or not replica.size:
             return None
-        piece = StagedPart(
-            start=start,
-            size=replica.size,
-            name=name,
-            crc32c=replica.crc32c or metadata.get(CRC32C),
-            verified=metadata.get(VERIFIED, ""),
-        )
-        if not self.check or piece.verified or self.check == BARE:
-            return piece
-        return piece._replace(sums=tuple(decoded(metadata[SUMS]))) if SUMS in metadata else None
+        crc32c, verified = replica.crc32c or metadata.get(CRC32C), metadata.get(VERIFIED, "")
+        part = StagedPart(start, replica.size, name, crc32c=crc32c, verified=verified)
+        if not self.check or part.verified or self.check == BARE:
+            return part
+        return part._replace(checksums=tuple(decoded(metadata[SUMS]))) if SUMS in metadata else None
 
-    def _is_spare(self, piece: StagedPart) -> bool:
+    def _is_spare(self, part: StagedPart) -> bool:
         """Return True for a fragment of an S3 part that is to be read whole, as nothing else can verify it."""
-        fragments = [each for each in piece.sums if not each.value]
-        return bool(fragments) and all(each.size > 0 for each in fragments) and self._lies_in_reach(piece.span)
-
-    def _lies_in_reach(self, span: Span) -> bool:
-        for work in self.plan.spans:
-            if work.span and work.span.start <= span.start < work.span.stop:
-                return layout_of(work).at(span.start)[0].size <= self.reach
-        return False
+        fragments = [each for each in part.checksums if not each.value]
+        if not fragments or not all(each.size > 0 for each in fragments):
+            return False
+        task = next((task for task in self.plan.tasks if task.span.start <= part.start < task.span.stop), None)
+        return task is not None and layout_of(task).at(part.start)[0].size <= self.reach
 
     def copy(
-        self, work: CopyTask, gap: Span, staged: Mapping[str, Replica], may_begin: Callable[[int], bool]
+        self, task: CopyTask, gap: Span, staged: Mapping[str, Replica], may_begin: Callable[[int], bool]
     ) -> Iterator[StagedPart | None]:
         """Copy what is missing of a span, in parts for as long as they may begin.
 
@@ -119,19 +105,19 @@ class Job:
         of fragments cannot be merged, and the S3 part is in reach.
 
         Args:
-            work: the span.
+            task: the span.
             gap: the bytes that are missing.
             staged: what was listed, by name.
             may_begin: tells whether there is time for so many bytes.
 
         Yields:
-            Each piece; None for one that another puts at this moment, and whose checksum is not written down yet.
+            Each part; None for one that another puts at this moment, and whose checksum is not written down yet.
 
         Raises:
             Moved: the source is no longer in the plan's state.
             Corrupt: an S3 part is not what S3 says it is; nothing of it was stored.
         """
-        layout, start = layout_of(work), gap.start
+        layout, start = layout_of(task), gap.start
         atomic = is_of_parts(self.check) and not can_merge(self.check)
         while start < gap.stop:
             lies, _ = layout.at(start)
@@ -140,39 +126,41 @@ class Job:
             if not may_begin(size):
                 return
             span = Span(start, start + size)
-            yield self._copy_part(work, span, layout, staged)
+            name = self.plan.part(span, task)
+            yield self._copy_part(name, span, layout, staged.get(name, Replica()))
             start = span.stop
 
-    def _copy_part(
-        self, work: CopyTask, span: Span, layout: Layout, staged: Mapping[str, Replica]
-    ) -> StagedPart | None:
-        """Copy one part, unless another was first."""
-        name, (lies, s3_part) = self.plan.part(span, work), layout.at(span.start)
-        algorithm = algorithm_of(self.check)
+    def _copy_part(self, name: str, span: Span, layout: Layout, before: Replica) -> StagedPart | None:
+        """Copy one part over what was listed, unless another was first."""
+        (lies, s3_part), algorithm = layout.at(span.start), algorithm_of(self.check)
         known = s3_part.checksum if span == lies else ""
         value = known or (OWN if algorithm == "CRC32C" else None)
         if not can_merge(self.check) and span != lies:
             algorithm, value = "", ""  # nothing can be made of a fragment's
         stamp = self._stamp(value if self.check and self.check != BARE else None, span, layout)
-        before = staged.get(name, Replica())
         with self.source.open(self.original.key, at=self.original, span=span) as body:
             reader = HashedReader(body, "" if value == OWN else algorithm, known)
             try:
                 with self.rate.measured(span.size):
                     part = self.destination.put(name, reader, stamp, expect=before.generation)
                 if self.check and value is None:
-                    told = self._stamp(reader.checksum, span, layout)
-                    told = replace(told, metadata={**told.metadata, CRC32C: part.crc32c or ""})
+                    told = self._stamp(reader.checksum, span, layout, {CRC32C: part.crc32c or ""})
                     part = self.destination.patch(name, told, expect=part.generation)
             except Moved:
                 part = self.destination.head(name)
                 if not part.exists:
                     raise
-        return self._piece(name, part)
+        return self._part(name, part)
 
-    def _stamp(self, value: str | None, span: Span, layout: Layout) -> Stamp:
-        metadata = {} if value is None else {SUMS: encoded([partial_checksum(layout, span, value)])}
-        return replace(self.plan.stored, metadata=metadata)
+    def _stamp(self, value: str | None, span: Span, layout: Layout, more: Mapping[str, str] | None = None) -> Stamp:
+        sums = {} if value is None else {SUMS: encoded([partial_checksum(layout, span, value)])}
+        return replace(self.plan.stored, metadata={**sums, **(more or {})})
+
+
+def mark(staging: Staging, name: str, stamp: Stamp, expect: Generation) -> None:
+    """Put an object of no bytes that only says something, unless another was first."""
+    with suppress(Moved):
+        staging.destination.put(name, nothing_of(staging.original), stamp, expect=expect)
 
 
 def sweep(destination: Destination, staged: Mapping[str, Replica], has_time: Callable[[], bool] = lambda: True) -> None:
@@ -188,9 +176,9 @@ def sweep(destination: Destination, staged: Mapping[str, Replica], has_time: Cal
             destination.delete(name, expect=replica.generation)
 
 
-def leftovers(destination: Composer, work: CopyTask) -> Mapping[str, Replica]:
+def leftovers(destination: Composer, task: CopyTask) -> Mapping[str, Replica]:
     """List what a message's worker may find staged once its state is over: the parts of its span, and whole spans."""
-    plan = Plan(replace(work, span=None), (work,))
-    start, stop = plan.parts_of(span_of(work))
+    plan = Plan(task.copy, (task,))
+    start, stop = plan.parts_of(task.span)
     parts = destination.list(plan.prefix, start=start, stop=stop)
     return {**parts, **destination.list(plan.prefix, start=plan.blocks)}

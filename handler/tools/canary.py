@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from handler import config
 from handler.core.batch import Work
 from handler.core.decide import DRY_RUN, EQUAL, Action
-from handler.core.model import Change
+from handler.core.task import Change
 from handler.tools.rows import CLIENTS, detail_of
 
 if TYPE_CHECKING:

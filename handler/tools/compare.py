@@ -16,8 +16,8 @@ from handler.core import mapping
 from handler.core.batch import Result, Work
 from handler.core.decide import DRY_RUN, Action
 from handler.core.errors import Refused, ReplicationError
-from handler.core.model import Change
 from handler.core.route import Outcome
+from handler.core.task import Change
 from handler.tools.held import Copy, Held
 from handler.tools.listings import Doubt, Listings
 from handler.tools.orphans import Orphans

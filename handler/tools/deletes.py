@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handler.adapters.queue import MessageQueue
 from handler.core.errors import Unavailable
-from handler.core.model import Change
+from handler.core.task import Change
 from handler.events import parse
 from handler.messages import delete_message
 from handler.tools.verify import printable

@@ -30,7 +30,8 @@ from urllib.parse import urlsplit
 from handler import events, rest
 from handler.core.batch import Result, Work
 from handler.core.errors import Malformed
-from handler.core.model import KEY_BYTES, Change
+from handler.core.model import KEY_BYTES
+from handler.core.task import Change
 from handler.rules import rules_of
 from local_emulator.context import Context
 from local_emulator.gcs import GcsServer

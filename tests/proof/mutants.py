@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import ModuleType
 
-from handler.core import batch, composing, copying, decide, mapping, parts, plan, reconcile, route, staging
+from handler.core import attempt, batch, composing, copying, decide, mapping, parts, plan, reconcile, route, staging
 from tests.proof.histories import in_parts, large_in_parts, quick, thorough
 from tests.proof.invariants import BrokenError, Invariant
 from tests.proof.routes import Family
@@ -16,7 +16,7 @@ from tests.proof.world import Code
 
 WALKS = 200
 """Random walks with each fault, where the exploration of small histories does not show it."""
-MODULES = (plan, mapping, staging, composing, parts, decide, route, copying, reconcile, batch)
+MODULES = (plan, mapping, staging, composing, attempt, parts, decide, route, copying, reconcile, batch)
 """What faults are written into, each after those that it imports."""
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from handler.core.errors import Moved, NotFound, Unavailable
-from handler.core.model import LONG_REWRITE, CopyTask, Generation, Original, Replica, Span, Stamp
+from handler.core.model import LONG_REWRITE, Generation, Original, Replica, Span, Stamp
 from handler.core.parts import Parts
 from handler.core.ports import Reader
 from handler.core.rate import RateEstimate
 from handler.core.readers import CheckedReader, pieces
+from handler.core.task import CopyTask
 from tests.fakes import EvenRate, crc32c
 from tests.proof.world import ACKNOWLEDGED, BUCKET, FAILED, Call, Knowledge, Seen, State
 

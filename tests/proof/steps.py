@@ -215,7 +215,7 @@ class Steps:
         wanted = self.history.states[call.at].original
         if wanted is None:
             raise BrokenError(Invariant.NEVER_WAS, self.history.name, (_words(call),))
-        if self.history.versioned or (now is not None and now.same_state(wanted)):
+        if self.history.versioned or (now is not None and now.state == wanted.state):
             return Seen(state=call.at)
         return Seen(failed="moved")
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from handler.core import mapping
 from handler.core.batch import Replicator, Work
-from handler.core.model import Change, CopyTask, Generation, Original, Rule
+from handler.core.model import Generation, Original, Rule
 from handler.core.parts import Parts
+from handler.core.task import Change, CopyTask
 
 BUCKET, KEY = "bucket", "key"
 RULE = Rule(id="rule", source=BUCKET, destination="gs://copy", replicate_tags=True)

@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 import anycrc
 
 from handler.core.errors import Moved, NotFound, ReplicationError
-from handler.core.model import CopyTask, Generation, Original, Replica, Rule, Span, Stamp
+from handler.core.model import Generation, Original, Replica, Rule, Span, Stamp
 from handler.core.parts import Parts
 from handler.core.ports import Reader
 from handler.core.rate import RateEstimate
 from handler.core.reconcile import reconcile
 from handler.core.route import Route
+from handler.core.task import CopyTask
 from handler.wiring import MARGIN
 
 RULE = Rule(id="r", source="src", destination="gs://dst")

@@ -21,8 +21,9 @@ from handler import backoff, observe
 from handler.core.batch import Result, Work
 from handler.core.breaker import Side
 from handler.core.decide import Action
-from handler.core.model import Change, Rule
+from handler.core.model import Rule
 from handler.core.route import Outcome
+from handler.core.task import Change
 from tests.fakes import original_of
 from tests.proof.virtual import Deployment, Shape, Trouble, steady
 from tests.unit.alarms import MINUTE, Alarm, Metrics, states

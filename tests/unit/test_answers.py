@@ -12,7 +12,8 @@ from handler.app import Service
 from handler.config import load
 from handler.core.batch import Replicator, Work
 from handler.core.errors import Refused, Unavailable
-from handler.core.model import Change, Headers, Stamp
+from handler.core.model import Headers, Stamp
+from handler.core.task import Change
 from tests.fakes import MemoryDestination, MemorySource
 from tests.unit.test_app import Clock
 

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import pytest
 
 from handler.core.errors import Unavailable
-from handler.core.model import MIB, CopyTask, Rule
+from handler.core.model import MIB, Rule
 from handler.core.parts import Parts
 from handler.core.rate import RateEstimate
 from handler.core.reconcile import reconcile
 from handler.core.route import Outcome, Route
+from handler.core.task import CopyTask
 from handler.core.throttle import ThrottledSource, TokenBucket
 from handler.wiring import MARGIN
 from tests.fakes import MemoryDestination, MemorySource, crc32c

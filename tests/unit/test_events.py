@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.core.errors import Malformed
-from handler.core.model import Change
+from handler.core.task import Change
 from handler.events import Batch, Delivery, Receipt, Trigger, parse
 
 EVENTS = Path(__file__).parents[2] / "events"

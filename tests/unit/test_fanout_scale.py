@@ -1,19 +1,39 @@
-"""The largest objects end, by slow instances too, and by no more requests than `parts.most_calls` says."""
+"""The largest objects end, by slow instances too, and by no more requests than handler/core/parts.py states."""
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
 
+from handler.core.attempt import STREAMS
+from handler.core.composing import FAN
 from handler.core.model import GIB, MIB, TIB
-from handler.core.parts import most_calls
+from handler.core.plan import SPAN, span_size
 from handler.core.rate import SHORTEST
 from handler.wiring import MARGIN
 from tests.unit.fanout_simulation import PAGE, TIMEOUT, Report, simulate
 
 MB = 1_000_000
 WORKERS = 20
+
+
+def most_calls(size: int, rate: float, seconds: float) -> int:
+    """Return how many calls of the ports the copy of an object takes at most, and messages; see parts.py.
+
+    Args:
+        size: bytes of the object.
+        rate: bytes a second of one instance.
+        seconds: how long an invocation may work.
+    """
+    span = min(size, span_size(size, SPAN))
+    spans = -(-size // span)
+    invocations = math.ceil(span / (0.75 * rate * seconds))
+    parts = STREAMS * (1 + math.ceil(math.log2(1 + rate * seconds / (STREAMS * SHORTEST))))
+    pages = 1 + spans // 1000
+    composes = 1 + math.ceil(invocations * parts / (FAN - 1))
+    return spans * (invocations * (4 + pages + 2 * parts) + pages + composes) + spans // (FAN - 1) + 10
 
 
 def hours(size: int, rate: float) -> float:

@@ -17,8 +17,9 @@ from handler.core.batch import Result, Work
 from handler.core.breaker import OPENS_AFTER, CircuitOpen, Circuits, KeyFails, Side
 from handler.core.decide import Action
 from handler.core.errors import Corrupt, Refused, ReplicationError, Unavailable
-from handler.core.model import Change, Rule
+from handler.core.model import Rule
 from handler.core.route import Outcome
+from handler.core.task import Change
 from tests.fakes import original_of
 
 RULE = Rule(id="reports", source="src", destination="gs://dst")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,16 +15,17 @@ from typing import Any
 import anycrc
 import pytest
 
-from handler.core.composing import FAN, Joining
+from handler.core.composing import FAN, compose
 from handler.core.decide import EQUAL, Action
 from handler.core.errors import Corrupt, Moved, Unavailable
-from handler.core.model import ABSENT, GIB, MIB, TIB, CopyTask, Original, Replica, Rule, S3Part, Span, Stamp
+from handler.core.model import ABSENT, GIB, MIB, TIB, Original, Replica, Rule, S3Part, Span, Stamp
 from handler.core.parts import HUGE, LARGE, Parts
 from handler.core.plan import SPAN, STAGING, Plan
 from handler.core.rate import RateEstimate
 from handler.core.reconcile import IN_PARTS, reconcile
 from handler.core.route import Outcome, Route
-from handler.core.staging import Job
+from handler.core.staging import Staging
+from handler.core.task import CopyTask, LargeCopy
 from handler.events import Trigger, parse
 from handler.messages import part_message
 from tests.fakes import EvenRate, Faults, MemoryDestination, MemorySource, crc32c, original_of
@@ -157,15 +159,15 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
     """One instance lists between another's put of a part and its checksum, and cuts shorter; a third one composes."""
     source, destination = MemorySource(), MemoryDestination()
     original = source.put("k", DATA, checksums={"CRC64NVME": crc64nvme(DATA)})
-    work, whole = CopyTask.of(original, RULE, "k"), Span(0, len(DATA))
+    whole = Span(0, len(DATA))
 
-    def job(length: int) -> Job:
+    def staging(length: int) -> Staging:
         parts = Parts(threads, large=100, huge=100, span=2 * len(DATA), rate=EvenRate(length))
-        return parts.job(source, destination, original, work, Stamp())
+        return parts.staging(source, destination, original, LargeCopy.of(original, RULE, "k"), Stamp())
 
-    first, second, third = job(100), job(50), job(100)
-    (of_span,) = first.plan.spans
-    of_span = replace(of_span, span=Span(0, 2 * len(DATA)))  # so that no part is all of it
+    first, second, third = staging(100), staging(50), staging(100)
+    (task,) = first.plan.tasks
+    task = task._replace(span=Span(0, 2 * len(DATA)))  # so that no part is all of it
     unchecked: dict[str, Replica] = {}
     patch = destination.patch
 
@@ -175,12 +177,12 @@ def test_a_part_that_is_put_over_another_has_its_bytes(threads: Executor, monkey
         return patch(*args, **how)
 
     monkeypatch.setattr(destination, "patch", listed_before)
-    assert len(list(first.copy(of_span, whole, {}, lambda _: True))) == 13
+    assert len(list(first.copy(task, whole, {}, lambda _: True))) == 13
     found = third.all()
     assert found.gaps == []
     once = iter([True])
-    list(second.copy(of_span, whole, unchecked, lambda _: next(once, False)))
-    Joining(third).compose(found.chain, lambda _: Stamp(), ABSENT, lambda: True, map)
+    list(second.copy(task, whole, unchecked, lambda _: next(once, False)))
+    compose(third, found.parts, lambda _: Stamp(), ABSENT)
     assert destination.data("k") == DATA
 
 
@@ -435,60 +437,85 @@ def test_two_that_copy_the_same_object_at_once_end_equal(threads: Executor, faul
 def test_the_cut_is_the_same_for_everybody_and_covers_the_whole() -> None:
     for size in (LARGE, HUGE + 1, 32 * GIB, 32 * GIB + 1, 5 * TIB):
         original = original_of(b"", size=size, checksums={"CRC32C": "AAAAAA=="})
-        plan = Plan.of(CopyTask.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, Stamp())
-        assert 1 <= len(plan.spans) <= FAN * FAN
-        bounds = [part.span for part in plan.spans if part.span]
-        assert len(bounds) == len(plan.spans)
+        plan = Plan.of(LargeCopy.of(original, RULE, "k"), original, "CRC32C of spans", SPAN, Stamp())
+        assert 1 <= len(plan.tasks) <= FAN * FAN
+        bounds = [task.span for task in plan.tasks]
         assert bounds[0].start == 0
         assert bounds[-1].stop == size
         assert all(left.stop == right.start for left, right in itertools.pairwise(bounds))
         assert {span.size % SPAN for span in bounds[:-1]} == {0}
-        assert plan.part(Span(0, 1), plan.spans[0]).startswith(STAGING)
+        assert plan.part(Span(0, 1), plan.tasks[0]).startswith(STAGING)
 
 
-WORK = replace(
-    CopyTask.of(original_of(DATA, version_id="v1"), RULE, "copies/k"),
-    span=Span(100, 200),
-    check="SHA256 of parts",
-    plan="p",
-    parts=(S3Part(60, "x"), S3Part(80)),
+TASK = CopyTask(
+    replace(
+        LargeCopy.of(original_of(DATA, version_id="v1"), RULE, "copies/k"),
+        check="SHA256 of parts",
+        plan="p",
+        assumed=True,
+    ),
+    Span(100, 200),
+    (S3Part(60, "x"), S3Part(80)),
     offset=90,
-    assumed=True,
 )
+FIELDS = json.loads(part_message(TASK))["replicatePart"]
 
 
 def test_a_part_travels_through_a_queue_unchanged() -> None:
-    part = WORK
-    message = {"eventSource": "aws:sqs", "messageId": "1", "body": part_message(part)}
+    message = {"eventSource": "aws:sqs", "messageId": "1", "body": part_message(TASK)}
     batch = parse({"Records": [message]})
     assert batch.trigger is Trigger.QUEUE
-    assert [change.task for change in batch.deliveries[0].changes] == [part]
+    assert [change.task for change in batch.deliveries[0].changes] == [TASK]
 
 
-NO_PARTS: list[Any] = [(1,), ((1, 2),), ((0, ""),), {}, None]
+def test_the_message_of_a_part_is_what_deployed_stacks_send() -> None:
+    """Messages of the release before are on their way while this one is deployed."""
+    assert {
+        "bucket": "src",
+        "key": "key",
+        "destination": "gs://dst",
+        "name": "copies/k",
+        "etag": TASK.copy.state.etag,
+        "version_id": "v1",
+        "last_modified": TASK.copy.state.last_modified,
+        "size": len(DATA),
+        "span": [100, 200],
+        "check": "SHA256 of parts",
+        "plan": "p",
+        "parts": [[60, "x"], [80, ""]],
+        "offset": 90,
+        "assumed": True,
+    } == FIELDS
+
+
+SPANS: list[Any] = [None, [3, 3], [-1, 3], [1], "ab"]
+S3_PARTS: list[Any] = [[1], [[1, 2]], [[0, ""]], {}, None]
 
 
 @pytest.mark.parametrize(
-    "body",
+    "fields",
     [
-        '{"replicatePart": {}}',
-        '{"replicatePart": {"span": [0, 1]}}',
-        '{"replicatePart": 3}',
-        *(part_message(replace(WORK, **{name: []})) for name in ("version_id", "name", "size", "plan", "assumed")),  # type: ignore[arg-type] # so it shall be
-        *(part_message(replace(WORK, span=span)) for span in (None, (3, 3), (-1, 3), (1,), "ab")),  # type: ignore[arg-type] # so it shall be
-        *(part_message(replace(WORK, parts=wrong)) for wrong in NO_PARTS),
+        {},
+        {"span": [0, 1]},
+        {name: value for name, value in FIELDS.items() if name != "version_id"},
+        FIELDS | {"more": 1},
+        *(FIELDS | {name: []} for name in ("version_id", "name", "size", "plan", "assumed")),
+        *(FIELDS | {"span": span} for span in SPANS),
+        *(FIELDS | {"parts": parts} for parts in S3_PARTS),
+        3,
     ],
 )
-def test_a_message_that_is_no_part_is_a_fault(body: str) -> None:
+def test_a_message_that_is_no_part_is_a_fault(fields: object) -> None:
+    body = json.dumps({"replicatePart": fields})
     batch = parse({"Records": [{"eventSource": "aws:sqs", "messageId": "1", "body": body}]})
     assert batch.deliveries[0].faults
 
 
 def test_an_unverifiable_object_goes_in_one_stream_until_it_is_huge() -> None:
     parts = Parts(ThreadPoolExecutor(1))
-    assert not parts.take(original_of(b"", size=LARGE))
-    assert parts.take(original_of(b"", size=LARGE, checksums={"CRC32": "AAAAAA=="}))
-    assert parts.take(original_of(b"", size=HUGE))
+    assert not parts.takes(original_of(b"", size=LARGE))
+    assert parts.takes(original_of(b"", size=LARGE, checksums={"CRC32": "AAAAAA=="}))
+    assert parts.takes(original_of(b"", size=HUGE))
 
 
 def test_moved_is_what_a_vanished_source_is_to_a_part(threads: Executor, faults: Faults) -> None:
@@ -550,10 +577,10 @@ def test_a_failure_is_remembered_as_no_faster_than_it_was() -> None:
 def test_an_object_that_there_is_no_time_to_stream_goes_in_parts(threads: Executor) -> None:
     clock = Clock()
     parts = Parts(threads, rate=RateEstimate(clock.left, clock))
-    assert not parts.take(original_of(b"", size=30 << 20))
-    assert parts.take(original_of(b"", size=30 << 20), redelivered=True), "a delivery failed: it may not be fast enough"
+    assert not parts.takes(original_of(b"", size=30 << 20))
+    assert parts.takes(original_of(b"", size=30 << 20), redelivered=True), "a delivery failed: it may be too slow"
     clock.now = 19.0
-    assert parts.take(original_of(b"", size=30 << 20))
+    assert parts.takes(original_of(b"", size=30 << 20))
 
 
 def test_parts_of_any_length_make_one_whole(threads: Executor, faults: Faults) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from handler.core.decide import EQUAL, Action
 from handler.core.errors import Corrupt, Unavailable
-from handler.core.model import MIB, CopyTask, Rule, Stamp
+from handler.core.model import MIB, Rule, Stamp
 from handler.core.parts import Parts
 from handler.core.rate import RateEstimate
 from handler.core.readers import COMPOSITES
 from handler.core.reconcile import IN_PARTS, reconcile
 from handler.core.route import Outcome, Route
+from handler.core.task import CopyTask, LargeCopy
 from handler.events import parse
 from handler.messages import part_message
 from tests.fakes import EvenRate, MemoryDestination, MemorySource, checksum, original_of
@@ -192,10 +193,10 @@ def test_a_fragment_is_in_no_whole_parts_way(threads: Executor) -> None:
     copying.source.delete("k")
     original = copying.source.put_parts("k", cut(ALIKE), "SHA256")
     parts = Parts(copying._threads, large=1000, span=256, rate=copying.rate)
-    work = CopyTask.of(original, RULE, "k")
-    job = parts.job(copying.source, copying.destination, original, work, Stamp())
-    for span in job.plan.spans[:2]:
-        list(job.copy(span, span.span, {}, lambda _: True))  # type: ignore[arg-type] # a plan's spans have one
+    large = LargeCopy.of(original, RULE, "k")
+    staging = parts.staging(copying.source, copying.destination, original, large, Stamp())
+    for task in staging.plan.tasks[:2]:
+        list(staging.copy(task, task.span, {}, lambda _: True))
     copying.rate = EvenRate(90)
     assert copying.run(redelivered=True).check == "SHA256 of parts"
     assert copying.is_equal()
@@ -220,5 +221,5 @@ def test_a_listing_without_checksums_costs_a_look_at_each_part(
 def test_crcs_of_parts_are_large_from_where_crcs_of_the_whole_are(threads: Executor) -> None:
     parts = Parts(threads)
     size = 128 * MIB
-    assert parts.take(original_of(b"", size=size, md5=None, composites={"CRC32": "AAAAAA=="}))
-    assert not parts.take(original_of(b"", size=size, md5=None, composites={"SHA256": "x", "ETAG": "x"}))
+    assert parts.takes(original_of(b"", size=size, md5=None, composites={"CRC32": "AAAAAA=="}))
+    assert not parts.takes(original_of(b"", size=size, md5=None, composites={"SHA256": "x", "ETAG": "x"}))

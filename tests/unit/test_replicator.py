@@ -12,8 +12,9 @@ import pytest
 from handler.core.batch import Replicator, Result, Work, coalesce
 from handler.core.decide import Action
 from handler.core.errors import Refused, Unavailable
-from handler.core.model import SMALL, Change, Rule
+from handler.core.model import SMALL, Rule
 from handler.core.ports import Destination, Source
+from handler.core.task import Change
 from tests.fakes import Faults, MemoryDestination, MemorySource
 
 RULE = Rule(id="one", source="src", destination="gs://one")

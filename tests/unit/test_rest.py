@@ -18,8 +18,9 @@ from handler import rest
 from handler.core.batch import Result, Work
 from handler.core.decide import Action
 from handler.core.errors import Corrupt, Refused, Unavailable
-from handler.core.model import Change, Rule
+from handler.core.model import Rule
 from handler.core.route import Outcome
+from handler.core.task import Change
 from tests.fakes import original_of
 
 EVENTS = Path(__file__).parents[2] / "events"

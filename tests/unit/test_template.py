@@ -15,8 +15,9 @@ from handler import backoff, config, observe
 from handler.core.batch import Result, Work
 from handler.core.decide import Action
 from handler.core.errors import Refused, Unavailable
-from handler.core.model import Change, Rule
+from handler.core.model import Rule
 from handler.core.route import Outcome
+from handler.core.task import Change
 from handler.tools.canary import FOLDER
 from handler.tools.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
 from tests.unit.cfn import (

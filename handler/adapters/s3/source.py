@@ -98,7 +98,7 @@ class S3Source:
             return at, stream
         with translated(f"GET {at.key!r}"):
             now = original_of(at.key, answer.headers)
-        if not at.same_state(now):
+        if at.state != now.state:
             raise Moved(f"{at.key!r} is another state by now")
         return self.parts(at), stream
 
