@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
@@ -87,12 +87,13 @@ LARGE_PARTS = (_filled(5 * MIB), _filled(5 * MIB), _filled(777))
 CLASSES = {"GLACIER_IR": "COLDLINE", "STANDARD_IA": "NEARLINE", "GLACIER": "ARCHIVE", "*": "STANDARD"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kind:
     """One kind of object: how it is put into S3, what S3 says of it, and what its copy is beyond the same."""
 
     name: str
     row: Row
+    _: KW_ONLY
     body: bytes = SMALL
     parts: tuple[bytes, ...] = ()
     """The same bytes in parts, for a multipart upload."""
@@ -243,34 +244,20 @@ def _user() -> list[Kind]:
 
     plain = {"owner": "team red", "x.y_z-1": "a=b&c", "empty": "", "quoted": '"x"', "long": "v" * 1500}
     return [
-        Kind(name="metadata", row=_METADATA, metadata={"owner": "team red", "x.y_z-1": "a=b&c", "quoted": '"x"'}),
-        Kind(name="metadata empty value", row=_METADATA, metadata={"empty": ""}),
-        Kind(name="metadata 2 KB", row=_METADATA, metadata=plain),
-        Kind(name="metadata large", row=_METADATA, metadata={"owner": "red"}, body=LARGE),
-        Kind(name="metadata latin", row=_ENCODED, metadata={"o": b("Zoë")}, decoded={"o": "Zoë"}),
-        Kind(name="metadata japanese", row=_ENCODED, metadata={"o": b("日本 🗂")}, decoded={"o": "日本 🗂"}),
-        Kind(name="metadata quoted", row=_ENCODED, metadata={"o": "=?UTF-8?Q?Zo=C3=AB?="}, decoded={"o": "Zoë"}),
-        Kind(
-            name="metadata in two words",
-            row=_ENCODED,
-            metadata={"o": f"{b('Zoë ' * 5)} {b('日本')}"},
-            decoded={"o": "Zoë " * 5 + "日本"},
-        ),
-        Kind(
-            name="metadata latin large",
-            row=_ENCODED,
-            metadata={"o": b("größe")},
-            decoded={"o": "größe"},
-            body=LARGE,
-        ),
-        Kind(
-            name="metadata raw",
-            row=_RAW_METADATA,
-            says={"x-amz-meta-o": "größe 日本".encode().decode("latin-1")},
-            decoded={"o": "größe 日本"},
-        ),
-        Kind(name="metadata looks encoded", row=_LOOKS, metadata={"o": "=?no charset?B?xyz?=", "p": "=?=", "q": "?="}),
-    ]  # fmt: skip
+    Kind("metadata", _METADATA, metadata={"owner": "team red", "x.y_z-1": "a=b&c", "quoted": '"x"'}),
+    Kind("metadata empty value", _METADATA, metadata={"empty": ""}),
+    Kind("metadata 2 KB", _METADATA, metadata=plain),
+    Kind("metadata large", _METADATA, metadata={"owner": "red"}, body=LARGE),
+    Kind("metadata latin", _ENCODED, metadata={"o": b("Zoë")}, decoded={"o": "Zoë"}),
+    Kind("metadata japanese", _ENCODED, metadata={"o": b("日本 🗂")}, decoded={"o": "日本 🗂"}),
+    Kind("metadata quoted", _ENCODED, metadata={"o": "=?UTF-8?Q?Zo=C3=AB?="}, decoded={"o": "Zoë"}),
+    Kind("metadata in two words", _ENCODED, metadata={"o": f"{b('Zoë ' * 5)} {b('日本')}"},
+        decoded={"o": "Zoë " * 5 + "日本"}),
+    Kind("metadata latin large", _ENCODED, metadata={"o": b("größe")}, decoded={"o": "größe"}, body=LARGE),
+    Kind("metadata raw", _RAW_METADATA, says={"x-amz-meta-o": "größe 日本".encode().decode("latin-1")},
+        decoded={"o": "größe 日本"}),
+    Kind("metadata looks encoded", _LOOKS, metadata={"o": "=?no charset?B?xyz?=", "p": "=?=", "q": "?="}),
+]  # fmt: skip
 
 
 def _tags() -> list[Kind]:
@@ -288,11 +275,7 @@ def _tags() -> list[Kind]:
     unfit = {"a/b": "1", "c": "x/y", "empty": "", "-minus": "1", "d": "ü" * 129}
     contexts.append(
         Kind(
-            name="contexts that do not fit",
-            row=_NO_CONTEXTS,
-            tags=one | unfit,
-            rule="contexts",
-            copy={"contexts": one},
+            name="contexts that do not fit", row=_NO_CONTEXTS, tags=one | unfit, rule="contexts", copy={"contexts": one}
         )
     )
     return (
@@ -348,17 +331,17 @@ def _classes() -> list[Kind]:
 
 def _bytes() -> list[Kind]:
     return [
-        Kind(name="empty", row=_SIZES, body=b""),
-        Kind(name="one byte", row=_SIZES, body=b"u"),
-        Kind(name="8 MiB", row=_SIZES, body=LARGE[:-1]),
-        Kind(name="8 MiB and a byte", row=_RESUMABLE, body=LARGE),
-        Kind(name="17 MiB", row=_RESUMABLE, body=_filled(17 * MIB)),
-        Kind(name="8 MiB and a byte, versioned", row=_RESUMABLE, body=LARGE, versioned=True),
-        Kind(name="parts", row=_PARTED, parts=IN_PARTS, check="ETAG of parts"),
-        Kind(name="one part", row=_PARTED, parts=IN_PARTS[:1], check="ETAG of parts"),
-        Kind(name="large parts", row=_PARTED, parts=LARGE_PARTS, check="ETAG of parts"),
-        Kind(name="parts, versioned", row=_PARTED, parts=IN_PARTS, check="ETAG of parts", versioned=True),
-    ]
+    Kind("empty", _SIZES, body=b""),
+    Kind("one byte", _SIZES, body=b"u"),
+    Kind("8 MiB", _SIZES, body=LARGE[:-1]),
+    Kind("8 MiB and a byte", _RESUMABLE, body=LARGE),
+    Kind("17 MiB", _RESUMABLE, body=_filled(17 * MIB)),
+    Kind("8 MiB and a byte, versioned", _RESUMABLE, body=LARGE, versioned=True),
+    Kind("parts", _PARTED, parts=IN_PARTS, check="ETAG of parts"),
+    Kind("one part", _PARTED, parts=IN_PARTS[:1], check="ETAG of parts"),
+    Kind("large parts", _PARTED, parts=LARGE_PARTS, check="ETAG of parts"),
+    Kind("parts, versioned", _PARTED, parts=IN_PARTS, check="ETAG of parts", versioned=True),
+]  # fmt: skip
 
 
 def _names() -> list[Kind]:
@@ -406,30 +389,16 @@ def _integrity() -> list[Kind]:
         ]
     large = b"".join(LARGE_PARTS)
     kinds += [
-        Kind(
-            name="CRC64NVME large",
-            row=_check("CRC64NVME of the whole object", "CRC64NVME"),
-            parts=LARGE_PARTS,
-            says=of_whole("CRC64NVME", large),
-            check="CRC64NVME",
-        ),
-        Kind(
-            name="SHA256 composite large",
-            row=_check("SHA256 of parts' checksums (composite)", "SHA256 of parts"),
-            parts=LARGE_PARTS,
-            says=of_parts("SHA256", LARGE_PARTS),
-            check="SHA256 of parts",
-        ),
-        Kind(name="md5 etag", row=_check("none, one part: the ETag is an MD5", "MD5 ETag")),
-        Kind(
-            name="multipart etag",
-            row=_check("none: the ETag is made of parts' MD5s", "ETAG of parts"),
-            parts=IN_PARTS,
-            check="ETAG of parts",
-        ),
-        Kind(name="nothing, KMS", row=_UNCHECKED, says=_kms(kms), check="none"),
-        Kind(name="nothing, KMS, parts", row=_UNCHECKED, parts=IN_PARTS, says=_kms(kms, "-3"), check="none"),
-    ]
+    Kind("CRC64NVME large", _check("CRC64NVME of the whole object", "CRC64NVME"), parts=LARGE_PARTS,
+        says=of_whole("CRC64NVME", large), check="CRC64NVME"),
+    Kind("SHA256 composite large", _check("SHA256 of parts' checksums (composite)", "SHA256 of parts"),
+        parts=LARGE_PARTS, says=of_parts("SHA256", LARGE_PARTS), check="SHA256 of parts"),
+    Kind("md5 etag", _check("none, one part: the ETag is an MD5", "MD5 ETag")),
+    Kind("multipart etag", _check("none: the ETag is made of parts' MD5s", "ETAG of parts"), parts=IN_PARTS,
+        check="ETAG of parts"),
+    Kind("nothing, KMS", _UNCHECKED, says=_kms(kms), check="none"),
+    Kind("nothing, KMS, parts", _UNCHECKED, parts=IN_PARTS, says=_kms(kms, "-3"), check="none"),
+]  # fmt: skip
     uneven = {
         "": (IN_PARTS[0], IN_PARTS[2], IN_PARTS[1]),
         " by one": (SMALL[:3000], SMALL[:2500], SMALL[:2500]),

@@ -107,55 +107,29 @@ REFUSALS = [
     Refusal("a key in `.well-known/acme-challenge/`", "DstKeyInvalid", _named(".well-known/acme-challenge/token")),
     Refusal("a copy's name of over 1,024 bytes, by a rule's prefix", "DstKeyInvalid", _too_long),
     Refusal("over 5 TiB", "SrcObjectTooLarge", _put(S3Override(size=5 * TIB + 1))),
-    Refusal(
-        "metadata over GCS's 8 KiB in all",
-        "SrcMetadataTooLarge",
-        _put(S3Override(headers={f"x-amz-meta-{name}": "v" * 2800 for name in "abc"})),
-    ),
-    Refusal(
-        "a metadata value over GCS's 4 KiB",
-        "SrcMetadataTooLarge",
-        _put(S3Override(headers={"x-amz-meta-a": "v" * 4097})),
-    ),
-    Refusal(
-        "user metadata that S3 keeps back, as they are no legal HTTP headers (`x-amz-missing-meta`)",
-        "SrcMetadataMissing",
-        _put(S3Override(headers={"x-amz-missing-meta": "1"})),
-    ),
-    Refusal(
-        "user metadata of a name that copies use themselves",
-        "SrcMetadataReserved",
-        _put(headers={"x-amz-meta-s3-replica-etag": "x"}),
-    ),
+    Refusal("metadata over GCS's 8 KiB in all", "SrcMetadataTooLarge",
+        _put(S3Override(headers={f"x-amz-meta-{name}": "v" * 2800 for name in "abc"}))),
+    Refusal("a metadata value over GCS's 4 KiB", "SrcMetadataTooLarge",
+        _put(S3Override(headers={"x-amz-meta-a": "v" * 4097}))),
+    Refusal("user metadata that S3 keeps back, as they are no legal HTTP headers (`x-amz-missing-meta`)",
+        "SrcMetadataMissing", _put(S3Override(headers={"x-amz-missing-meta": "1"}))),
+    Refusal("user metadata of a name that copies use themselves", "SrcMetadataReserved",
+        _put(headers={"x-amz-meta-s3-replica-etag": "x"})),
     Refusal("SSE-C", "SrcObjectNotEligible", _put(S3Override(refuses=(400, "InvalidRequest")))),
     Refusal("archived: GLACIER", "SrcObjectArchived", _put(headers={"x-amz-storage-class": "GLACIER"})),
     Refusal("archived: DEEP_ARCHIVE", "SrcObjectArchived", _put(headers={"x-amz-storage-class": "DEEP_ARCHIVE"})),
-    Refusal(
-        "archived, the restore still running",
-        "SrcObjectArchived",
-        _put(S3Override(headers={"x-amz-restore": 'ongoing-request="true"'}), {"x-amz-storage-class": "GLACIER"}),
-    ),
-    Refusal(
-        "archived by INTELLIGENT_TIERING",
-        "SrcObjectArchived",
-        _put(
-            S3Override(
-                headers={"x-amz-storage-class": "INTELLIGENT_TIERING", "x-amz-archive-status": "ARCHIVE_ACCESS"},
-                refuses_get=(403, "InvalidObjectState"),
-            )
-        ),
-    ),
+    Refusal("archived, the restore still running", "SrcObjectArchived",
+        _put(S3Override(headers={"x-amz-restore": 'ongoing-request="true"'}), {"x-amz-storage-class": "GLACIER"})),
+    Refusal("archived by INTELLIGENT_TIERING", "SrcObjectArchived", _put(S3Override(
+        refuses_get=(403, "InvalidObjectState"), headers={"x-amz-storage-class": "INTELLIGENT_TIERING",
+        "x-amz-archive-status": "ARCHIVE_ACCESS"}))),
     Refusal("no permission to read", "SrcGetObjectNotPermitted", _put(S3Override(refuses=(403, "AccessDenied")))),
-    Refusal(
-        "its KMS key is disabled", "SrcKmsKeyInvalidState", _put(S3Override(refuses=(400, "KMS.DisabledException")))
-    ),
+    Refusal("its KMS key is disabled", "SrcKmsKeyInvalidState",
+        _put(S3Override(refuses=(400, "KMS.DisabledException")))),
     Refusal("its KMS key is gone", "SrcKmsKeyNotFound", _put(S3Override(refuses=(400, "KMS.NotFoundException")))),
     Refusal("no such source bucket", "SrcBucketNotFound", lambda bench, name: record(bench.others["gone"], name)),
-    Refusal(
-        "a bucket that is no rule's source",
-        "SrcBucketReplicationConfigMissing",
-        lambda _, name: record("a-bucket-of-no-rule", name),
-    ),
+    Refusal("a bucket that is no rule's source", "SrcBucketReplicationConfigMissing",
+        lambda _, name: record("a-bucket-of-no-rule", name)),
     Refusal("no such destination bucket", "DstBucketNotFound", _put(where="to nowhere")),
     Refusal("a hold on the copy, which is to change", "DstObjectHeld", _protected),
     Refusal("a hold on the copy, which is to go", "DstObjectHeld", _protected_deletion),
@@ -163,10 +137,7 @@ REFUSALS = [
     Refusal("no permission to write", "DstPutObjectNotPermitted", _forbidden),
     Refusal("no permission to encrypt by the rule's key of Cloud KMS", "DstKmsKeyNotPermitted", _key_denied),
     Refusal("a message that is not JSON", "Malformed", lambda *_: "not JSON", counted=False),
-    Refusal(
-        "an event of another major version",
-        "Malformed",
+    Refusal("an event of another major version", "Malformed",
         lambda bench, name: json.dumps({"Records": [record(bench.bucket, name) | {"eventVersion": "3.0"}]}),
-        counted=False,
-    ),
-]
+        counted=False),
+]  # fmt: skip
