@@ -70,7 +70,7 @@ fanout-scale: $(READY) ## copy 5 TiB in virtual time, at several rates, and coun
 
 fanout-kills: $(READY) ## SIGKILL instances 20 times while they copy one huge object in parts, and count what is read again
 	$(BIN)/python -m pytest -q -m slow tests/functional/test_fanout_kills.py
-	$(BIN)/python -m tests.benchmarks.fanout_kills
+	$(BIN)/python -m tests.proof --only storm --fan-out-kills 20
 
 huge: $(READY) ## send 5 GiB through, and print both processes' peak memory
 	$(BIN)/python -m tests.benchmarks.huge

@@ -26,11 +26,11 @@ from handler.core.parts import Parts
 from local_emulator import moto_fixes
 from local_emulator.gcs import GcsServer
 from local_emulator.poller import failed_ids, sqs_event
-from tests.benchmarks.fanout_kills import Plan, run
 from tests.fakes import EvenRate, crc32c
 from tests.functional.fidelity import of_parts
 from tests.functional.rig import BODY, Clock, Rig, record, rig_on
 from tests.functional.s3_override import S3Override
+from tests.proof.storm_fanout import Plan, run
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef

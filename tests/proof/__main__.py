@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.proof import fuzz, liveness, outage_faults, outages, planted, storm
+from tests.proof import fuzz, liveness, outage_faults, outages, planted, storm, storm_fanout
 from tests.proof.explore import Explorer
 from tests.proof.faults import LOOP
 from tests.proof.faults_of_routes import ROUTES
@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--objects", type=int, default=storm.FULL.objects, help="in the storm (default: %(default)s)")
     parser.add_argument("--kills", type=int, help="let the storm be of so many SIGKILLs only, all judged (make kills)")
+    parser.add_argument("--fan-out-kills", type=int, help="let it be of one huge object (make fanout-kills)")
     chosen = parser.parse_args(arguments)
     began = time.monotonic()
     divergences = 0
@@ -45,13 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.only in {None, "liveness"}:
         divergences += liveness.run(workers=chosen.workers)
     if chosen.only in {None, "storm"}:
-        divergences += storm.run(
-            storm.of_kills(chosen.kills) if chosen.kills else storm.scaled(chosen.objects), chosen.seed
-        )
+        divergences += _storm(chosen)
     if chosen.only in {None, "fuzz"}:
         divergences += fuzz.run(chosen.seed)
     print(f"proof: {divergences} divergences, {time.monotonic() - began:.0f} s")
     return 1 if divergences else 0
+
+
+def _storm(chosen: argparse.Namespace) -> int:
+    """Let the storm pass, or the one that is asked for in its place."""
+    if chosen.fan_out_kills:
+        return storm_fanout.storm(chosen.fan_out_kills, chosen.seed)
+    scale = storm.of_kills(chosen.kills) if chosen.kills else storm.scaled(chosen.objects)
+    return storm.run(scale, chosen.seed)
 
 
 def _exhaustive() -> list[tuple[str, Explorer]]:

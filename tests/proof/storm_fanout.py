@@ -1,4 +1,4 @@
-"""SIGKILL of function instances that copy one huge object by fan-out: `python -m tests.benchmarks.fanout_kills`.
+"""The storm's option of one huge object: SIGKILL of the instances that copy it by fan-out (`make fanout-kills`).
 
 S3 (moto), GCS (the local server) and each instance are processes of their own. Instances that work are killed at random
 moments, and once more when all parts are there, with what composes them. A killed span's message comes again at once,
@@ -9,12 +9,10 @@ byte of a span read more often than once and once more for each instance that wa
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import random
 import re
-import sys
 import tempfile
 import threading
 import time
@@ -32,9 +30,9 @@ from tests.benchmarks import bench_contestants as contestants
 from tests.benchmarks.bench_fanout import THRESHOLD, message_queue
 from tests.benchmarks.bench_measure import Meter, Session
 from tests.benchmarks.bench_servers import TARGET, copies
-from tests.benchmarks.fanout_mortal import CHECKSUMS, Death, Mortal, s3_with
 from tests.benchmarks.huge import Body
 from tests.benchmarks.shim import MIB, Shim
+from tests.proof.storm_instances import Death, Mortal, s3_with
 
 KEY = "huge.bin"
 LATE = 2
@@ -46,14 +44,12 @@ _CODE = re.compile(r'"outcome":"failed","code":"(\w+)"')
 class Plan:
     """What to copy, and how often to kill."""
 
-    size: int
-    kills: int
-    workers: int
-    rate: int
+    size: int = 1100 * MIB
+    kills: int = 20
+    workers: int = 4
+    rate: int = 4 * MIB
     """Bytes a second of one instance."""
-    seed: int
-    algorithm: str = "CRC64NVME"
-    """Of the checksum that S3 keeps."""
+    seed: int = 1
 
     @property
     def spans(self) -> int:
@@ -130,11 +126,19 @@ class Reaper:
         return sum(size for size, _ in found.values())
 
 
+def storm(kills: int, seed: int) -> int:
+    """Copy one object of 1,100 MiB while instances are killed; print what came of it, and return what was wrong."""
+    with tempfile.TemporaryDirectory(prefix="fan-out-") as folder:
+        report = run(Plan(kills=kills, seed=seed), Path(folder), lambda line: print(line, flush=True))
+    print(report)
+    return len(report.wrong)
+
+
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None) -> Report:
     """Copy an object while instances are killed, and compare."""
     began, body, report = time.monotonic(), Body(plan.size), Report(plan=plan)
     with (
-        s3_with(KEY, body, plan.algorithm, folder) as (s3, reads),
+        s3_with(KEY, body, folder) as (s3, reads),
         Shim(folder / "gcs", TARGET) as shim,
         message_queue() as (sqs, url),
         Meter(contestants.environment()) as meter,
@@ -220,29 +224,3 @@ def _sha256(pieces: Iterator[bytes]) -> str:
     for piece in pieces:
         digest.update(piece)
     return digest.hexdigest()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the program; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.fanout_kills", description=(__doc__ or "").partition("\n")[0]
-    )
-    for name, default, what in (
-        ("kills", 20, "instances killed under way"),
-        ("workers", 4, "instances at once"),
-        ("size", 1100, "of the object, in MiB, from 128"),
-        ("rate", 4, "of one instance, in MiB a second"),
-        ("seed", 1, "of the moments"),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} (default: %(default)s)")
-    parser.add_argument("--algorithm", choices=CHECKSUMS, default=Plan.algorithm, help="of S3's checksum")
-    told = vars(parser.parse_args(arguments))
-    plan = Plan(**told | {name: told[name] * MIB for name in ("size", "rate")})
-    with tempfile.TemporaryDirectory(prefix="fanout-kills-") as folder:
-        report = run(plan, Path(folder), lambda line: print(line, flush=True))
-    print(report)
-    return 1 if report.wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

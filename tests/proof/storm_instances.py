@@ -1,4 +1,4 @@
-"""What `fanout_kills` kills, and where it reads from: mortal instances of the function, and an S3 that notes reads."""
+"""What `storm_fanout` kills, and where it reads from: mortal instances of the function, and an S3 that notes reads."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def serve_s3(pipe: Connection) -> None:
 
 
 @contextmanager
-def s3_with(key: str, body: Body, algorithm: str, folder: Path) -> Iterator[tuple[str, Callable[[], list[Span]]]]:
+def s3_with(key: str, body: Body, folder: Path) -> Iterator[tuple[str, Callable[[], list[Span]]]]:
     """Run S3 with one object and a checksum of it; yield its URL, and what returns all ranged GETs."""
     here, there = _PROCESSES.Pipe()
     process = _PROCESSES.Process(target=serve_s3, args=(there,), daemon=True)
@@ -93,8 +93,13 @@ def s3_with(key: str, body: Body, algorithm: str, folder: Path) -> Iterator[tupl
         with (folder / "original").open("w+b") as file:
             file.writelines(body.pieces(0, body.size))
             file.seek(0)
-            told: Any = {"ChecksumAlgorithm": algorithm, f"Checksum{algorithm}": CHECKSUMS[algorithm](body)}
-            client.put_object(Bucket=SOURCE, Key=key, Body=file, **told)
+            client.put_object(
+                Bucket=SOURCE,
+                Key=key,
+                Body=file,
+                ChecksumAlgorithm="CRC64NVME",  # which has to be written down with each part
+                ChecksumCRC64NVME=_crc64nvme(body),
+            )
         client.close()
         yield url, reads
     finally:
@@ -107,10 +112,6 @@ def _crc64nvme(body: Body) -> str:
     for piece in body.pieces(0, body.size):
         value = model.calc(piece, value)
     return base64.b64encode(value.to_bytes(8, "big")).decode()
-
-
-CHECKSUMS: dict[str, Callable[[Body], str]] = {"CRC32C": Body.crc32c, "CRC64NVME": _crc64nvme}
-"""Those that S3 may keep of the object; only the second has to be written down with each part."""
 
 
 class Death(NamedTuple):
