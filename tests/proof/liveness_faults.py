@@ -133,9 +133,9 @@ PLANTED = (
         fault="fails a batch for one bad key",
         module=app,
         function="Service.handle",
-        old="if not self._settled(*pair)]",
-        new="if not self._settled(*pair)]\n"
-        "    failed = list(zip(batch.deliveries, verdicts, strict=True)) if failed else []",
+        old="if not self._is_settled(*pair)]",
+        new="if not self._is_settled(*pair)]\n"
+        "    failed = list(zip(deliveries, verdicts, strict=True)) if failed else []",
         scenario="a key of a batch fails",
         invariant=liveness_run.AGAIN,
     ),
@@ -198,7 +198,7 @@ PLANTED = (
     Planted(
         fault="acknowledges what failed",
         module=app,
-        function="Service._settled",
+        function="Service._is_settled",
         old="if not reason or not self._dead_letters:\n        return False",
         new="if not reason or not self._dead_letters:\n        return True",
         scenario="a key of a batch fails",
