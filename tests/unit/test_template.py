@@ -57,7 +57,7 @@ EVERYTHING = Stack(
 QUEUES = {"EventsQueue": "DeadLetterQueue", "DeletesQueue": "DeadLetterQueue", "PartsQueue": "PartsDeadLetterQueue"}
 CONSUMERS = {"ReplicatorFunction": "EventsQueue", "PartsFunction": "PartsQueue"}
 BOTH = pytest.mark.parametrize("stack", [STACK, EVERYTHING], ids=["defaults", "everything"])
-DEFAULTS_SERVE = {"CONCURRENCY", "FAN_OUT_THRESHOLD", "METRICS_NAMESPACE"}
+DEFAULTS_SERVE = {"CONCURRENCY", "FAN_OUT_THRESHOLD", "GCS_CLIENT", "METRICS_NAMESPACE"}
 """Variables that the code reads and the template leaves at the code's defaults."""
 DESCRIBING = {"cloudwatch:DescribeAlarms", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"}
 """Actions that AWS's own roles allow on all resources, and nothing narrower."""
