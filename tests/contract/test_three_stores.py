@@ -440,7 +440,7 @@ def world(
         yield World(gcs_server, client, http, tmp_path, *BUCKETS[request.param])
 
 
-EXAMPLES = int(os.environ.get("THREE_STORES_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("THREE_STORES_EXAMPLES", "8"))
 
 
 def test_the_fake_the_folder_and_the_server_answer_alike(world: World) -> None:

@@ -120,7 +120,7 @@ class Kind:
     def whole(self) -> bytes:
         return b"".join(self.parts) if self.parts else self.body
 
-    def truth(self) -> S3Override:
+    def override(self) -> S3Override:
         """What S3 says of it and moto does not."""
         return S3Override(headers=self.says)
 

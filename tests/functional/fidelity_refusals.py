@@ -39,12 +39,12 @@ def _named(key: str) -> Arrange:
     return arrange
 
 
-def _put(truth: S3Override | None = None, headers: dict[str, str] | None = None, where: str = "") -> Arrange:
+def _put(override: S3Override | None = None, headers: dict[str, str] | None = None, where: str = "") -> Arrange:
     """An object with these headers, of which S3 says so."""
 
     def arrange(bench: Bench, name: str) -> dict[str, Any]:
         bucket = bench.others.get(where, bench.bucket)
-        bench.rig.put(bucket, name, BODY, headers, truth)
+        bench.rig.put(bucket, name, BODY, headers, override)
         return record(bucket, name, size=len(BODY))
 
     return arrange

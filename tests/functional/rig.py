@@ -171,15 +171,20 @@ class Rig:
         key: str,
         body: bytes,
         headers: Mapping[str, str] | None = None,
-        truth: S3Override | None = None,
+        override: S3Override | None = None,
     ) -> None:
         """Put an object with just these headers, past the front."""
         self._raw("PUT", f"/{bucket}/{quote(key)}", body, headers or {})
-        if truth is not None:
-            self.front.overrides[bucket, key] = truth
+        if override is not None:
+            self.front.overrides[bucket, key] = override
 
     def put_parts(
-        self, bucket: str, key: str, parts: Sequence[bytes], headers: Mapping[str, str], truth: S3Override | None = None
+        self,
+        bucket: str,
+        key: str,
+        parts: Sequence[bytes],
+        headers: Mapping[str, str],
+        override: S3Override | None = None,
     ) -> None:
         """Upload in parts, past the front; what is true of their sizes is known to it."""
         where = f"/{bucket}/{quote(key)}"
@@ -193,12 +198,12 @@ class Rig:
             ET.SubElement(element, "PartNumber").text = str(number)
             ET.SubElement(element, "ETag").text = etag
         self._raw("POST", f"{where}?{urlencode({'uploadId': upload})}", ET.tostring(done), {})
-        truth = truth or S3Override()
-        truth.parts = tuple(map(len, parts))
+        override = override or S3Override()
+        override.parts = tuple(map(len, parts))
         for name in COMPOSITES:
-            if "-" in truth.headers.get(f"x-amz-checksum-{name.lower()}", ""):
-                truth.sums = name, tuple(checksum(name, part) for part in parts)
-        self.front.overrides[bucket, key] = truth
+            if "-" in override.headers.get(f"x-amz-checksum-{name.lower()}", ""):
+                override.sums = name, tuple(checksum(name, part) for part in parts)
+        self.front.overrides[bucket, key] = override
 
     def _raw(
         self, method: str, target: str, body: bytes, headers: Mapping[str, str]

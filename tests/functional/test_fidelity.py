@@ -40,9 +40,9 @@ class World:
         headers = dict(kind.headers)
         headers |= {f"x-amz-meta-{name}": value for name, value in kind.metadata.items()}
         if kind.parts:
-            self.rig.put_parts(bucket, key, kind.parts, headers, kind.truth())
+            self.rig.put_parts(bucket, key, kind.parts, headers, kind.override())
         else:
-            self.rig.put(bucket, key, kind.body, headers, kind.truth())
+            self.rig.put(bucket, key, kind.body, headers, kind.override())
         if kind.tags:
             tags = [{"Key": name, "Value": value} for name, value in kind.tags.items()]
             self.rig.s3.put_object_tagging(Bucket=bucket, Key=key, Tagging={"TagSet": tags})  # type: ignore[typeddict-item] # plain dicts

@@ -22,9 +22,9 @@ def bench(s3_url: str, gcs_server: GcsServer) -> Iterator[Bench]:
 
 def put(bench: Bench, kind: Kind, key: str) -> None:
     if kind.parts:
-        bench.rig.put_parts(bench.bucket, key, kind.parts, kind.headers, kind.truth())
+        bench.rig.put_parts(bench.bucket, key, kind.parts, kind.headers, kind.override())
     else:
-        bench.rig.put(bench.bucket, key, kind.body, kind.headers, kind.truth())
+        bench.rig.put(bench.bucket, key, kind.body, kind.headers, kind.override())
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["new", "over a good copy"])
