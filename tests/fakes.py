@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 
 import google_crc32c
 
+from handler.core.checksums import composite_of
 from handler.core.errors import Moved, NotFound, Refused, Unavailable
 from handler.core.model import KIB, Generation, Headers, Lock, Original, Replica, S3Part, Span, Stamp
 from handler.core.ports import Composer, Destination, Reader, Source
 from handler.core.rate import RateEstimate
-from handler.core.readers import CheckedReader, composite_of, pieces
+from handler.core.readers import CheckedReader, even_chunks
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -280,7 +281,7 @@ class MemoryDestination:
             return self._replica(key)
 
     def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
-        data = b"".join(pieces(body, 64 * KIB))
+        data = b"".join(even_chunks(body, 64 * KIB))
         with self._lock:
             self._expect(key, expect)
             self._require_unlocked(key)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from handler.core.checksums import Layout, is_of_parts
 from handler.core.composing import FAN, compose, join_span, verified_parts
 from handler.core.errors import Corrupt, Moved, Unavailable
 from handler.core.model import ABSENT, SMALL, Generation, Replica, Span, Stamp
+from handler.core.partials import Layout, is_of_parts
 from handler.core.plan import StagedPart, coverage, cut_name, divide, overlap
 from handler.core.staging import Staged, Staging, mark, sweep
 from handler.core.steps import Progress

@@ -1,153 +1,158 @@
-"""Checksums of runs of bytes, kept with what was staged until the object they are of can be held against S3's.
-
-S3 keeps a checksum of the whole object ("CRC64NVME of spans") or one of the checksums of its upload's parts ("SHA256 of
-parts"). Either way the object is a sequence of S3 parts, only one in the first case. A staged run of bytes has a
-`PartialChecksum` for each S3 part that it overlaps. CRCs of fragments of one S3 part are merged; other checksums are
-known of a whole S3 part only, if one read had all of it.
-"""
+"""The checksums that S3 keeps of objects: computed anew, made of those of parts, compared."""
 
 from __future__ import annotations
 
-import bisect
-import itertools
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import base64
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Protocol
 
-from handler.core.model import Original, S3Part, Span
-from handler.core.readers import MERGED, composite, composite_of, merge, mergeable
+import google_crc32c
 
-TEXT = 4000
-"""Characters that the sums of one staged object take at most: custom metadata holds 4 KiB a value."""
-OWN = "="
-"""Stands for a checksum that is the staged object's own CRC32C."""
-_UNKNOWN = "?"
-_LENGTHS = {"CRC32C": 8, "CRC32": 8, "CRC64NVME": 12, "SHA256": 44, "SHA1": 28, "SHA512": 88, "MD5": 24, "ETAG": 24}
-"""Characters of a checksum in base64."""
+from handler.core.errors import Corrupt
+from handler.core.model import Original
 
-
-class PartialChecksum(NamedTuple):
-    """The checksum of bytes of one S3 part."""
-
-    value: str
-    """Base64; "" where it is not known."""
-    size: int
-    begins: bool = True
-    """Whether the bytes begin where the S3 part does."""
-    ends: bool = True
+MERGED = ("CRC32C", "CRC64NVME", "CRC32")
+"""Checksums of a whole that follow from those of its spans."""
+COMPOSITES = ("CRC32C", "CRC32", "CRC64NVME", "SHA256", "SHA1", "SHA512", "MD5", "ETAG")
+"""Checksums of parts' checksums, the cheapest to verify first. "ETAG" is made of MD5s."""
+_MODELS = {"CRC32C": "CRC32C", "CRC64NVME": "CRC64-NVME", "CRC32": "CRC32"}
 
 
-def check_of_parts(original: Original) -> str:
-    """Return by which checksum an object copied in parts can be verified, "" where by none."""
-    if whole := mergeable(original):
-        return f"{whole} of spans"
-    name = composite(original)
-    return f"{name} of parts" if name and original.parts and not original.checksums else ""
+class Hash(Protocol):
+    """What hashlib's objects and the CRCs here have in common."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take these bytes in as well."""
+
+    def digest(self) -> bytes:
+        """Return the checksum of all that was taken in."""
 
 
-def algorithm_of(check: str) -> str:
-    """Return the algorithm of a check, "" for none."""
-    return check.partition(" of ")[0]
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A checksum that S3 keeps, being computed anew over what is read."""
+
+    name: str
+    hash: Hash
+    expected: str
+    """In base64; "" where it is not known."""
+
+    @property
+    def actual(self) -> str:
+        """The checksum of all that was read so far, in base64."""
+        return base64.b64encode(self.hash.digest()).decode()
+
+    def verify(self, key: str) -> None:
+        """Compare.
+
+        Raises:
+            Corrupt: the bytes are not what S3 holds.
+        """
+        if self.expected and (actual := self.actual) != self.expected:
+            raise Corrupt(f"{key!r} arrived with {self.name} {actual}, S3 holds {self.expected}")
 
 
-def is_of_parts(check: str) -> bool:
-    """Whether a check is of S3's parts, rather than of the whole."""
-    return check.endswith(" of parts")
+def check_of(original: Original) -> Check | None:
+    """Return the check that can be made of a whole object, None where S3 keeps nothing that can be computed.
 
-
-def can_merge(check: str) -> bool:
-    """Whether the checksum of an S3 part follows from those of its fragments."""
-    return algorithm_of(check) in MERGED
-
-
-def most_parts(check: str) -> int:
-    """Return of how many S3 parts a staged object can keep the sums."""
-    return TEXT // (_LENGTHS[algorithm_of(check)] + 1) - 2
-
-
-def expected(original: Original, check: str) -> str:
-    """Return what S3 holds for a check."""
-    kept = original.composites if is_of_parts(check) else original.checksums
-    return kept[algorithm_of(check)]
-
-
-class Layout:
-    """Where the S3 parts of a stretch of the object lie.
-
-    Args:
-        parts: the S3 parts, in order.
-        offset: the byte at which the first of them begins.
+    A checksum of all the bytes comes before the ETag's MD5, and that before those made of the parts' checksums.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
     """
-
-    def __init__(self, parts: Sequence[S3Part], offset: int) -> None:
-        self.parts = parts
-        self.bounds = list(itertools.accumulate((part.size for part in parts), initial=offset))
-
-    def at(self, byte: int) -> tuple[Span, S3Part]:
-        """Return the S3 part that has a byte, and where it lies."""
-        index = bisect.bisect_right(self.bounds, byte) - 1
-        return Span(self.bounds[index], self.bounds[index + 1]), self.parts[index]
-
-    def within(self, span: Span) -> list[int]:
-        """Return the boundaries strictly inside a span."""
-        first, last = bisect.bisect_right(self.bounds, span.start), bisect.bisect_left(self.bounds, span.stop)
-        return self.bounds[first:last]
+    for name, make in _HASHES.items():
+        if name in original.checksums:
+            return Check(name, make(), original.checksums[name])
+    if original.md5 is not None:
+        return Check("MD5 ETag", begin("MD5"), original.md5)
+    if original.parts and (made_of := composite(original)):
+        hash_ = _OfParts(partial(begin, made_of), [part.size for part in original.parts])
+        return Check(f"{made_of} of parts", hash_, original.composites[made_of])
+    return None
 
 
-def partial_checksum(layout: Layout, span: Span, value: str) -> PartialChecksum:
-    """Return the sum of a span that lies within one S3 part."""
-    lies, _ = layout.at(span.start)
-    return PartialChecksum(value, span.size, lies.start == span.start, lies.stop == span.stop)
+def begin(algorithm: str) -> Hash:
+    """Begin a checksum by its name."""
+    return _HASHES["MD5" if algorithm == "ETAG" else algorithm]()
 
 
-def merged(check: str, sums: Iterable[PartialChecksum]) -> list[PartialChecksum]:
-    """Join the sums of fragments that follow each other in one S3 part."""
-    joined: list[PartialChecksum] = []
-    for _, fragments in itertools.groupby(_numbered(sums), key=lambda pair: pair[0]):
-        pieces = [fragment for _, fragment in fragments]
-        values = [(piece.value, piece.size) for piece in pieces]
-        if len(pieces) == 1:
-            value = pieces[0].value
-        elif all(value for value, _ in values) and can_merge(check):
-            value = merge(algorithm_of(check), values)
-        else:
-            value = ""
-        joined.append(PartialChecksum(value, sum(piece.size for piece in pieces), pieces[0].begins, pieces[-1].ends))
-    return joined
+def mergeable(original: Original) -> str | None:
+    """Return which checksum of `MERGED` S3 keeps of an object, None where it keeps none."""
+    return next((name for name in MERGED if name in original.checksums), None)
 
 
-def _numbered(sums: Iterable[PartialChecksum]) -> Iterable[tuple[int, PartialChecksum]]:
-    """Yield each sum with the number of its S3 part."""
-    number = 0
-    for each in sums:
-        number += each.begins
-        yield number, each
+def merge(algorithm: str, spans: Sequence[tuple[str, int]]) -> str:
+    """Return the base64 checksum of a whole out of its spans' (base64 checksum, bytes), one of `MERGED`."""
+    import anycrc  # only large objects need it
+
+    combine = anycrc.Model(_MODELS[algorithm]).combine
+    values = [(base64.b64decode(value), size) for value, size in spans]
+    numbers = [(int.from_bytes(value, "big"), size) for value, size in values]
+    whole, _ = reduce(lambda left, right: (combine(left[0], *right), 0), numbers)
+    return base64.b64encode(whole.to_bytes(len(values[0][0]), "big")).decode()
 
 
-def of_object(check: str, sums: Sequence[PartialChecksum]) -> str | None:
-    """Return the checksum of an object out of the sums of all its bytes; None where some are not known."""
-    whole = merged(check, sums)
-    if not all(each.value for each in whole):
-        return None
-    if is_of_parts(check):
-        return composite_of(algorithm_of(check), [each.value for each in whole])
-    return whole[0].value
+def composite(original: Original) -> str | None:
+    """Return the checksum of its parts' checksums by which an object is verified, None where S3 keeps none."""
+    return next((name for name in COMPOSITES if name in original.composites), None)
 
 
-def encoded(sums: Iterable[PartialChecksum]) -> str:
-    """Return sums as custom metadata keep them."""
-    return ",".join(
-        f"{'' if each.begins else '<'}{each.value or _UNKNOWN}:{each.size:x}{'' if each.ends else '>'}"
-        if not (each.begins and each.ends)
-        else each.value or _UNKNOWN
-        for each in sums
-    )
+def composite_of(algorithm: str, values: Iterable[str]) -> str:
+    """Return the base64 checksum of parts' base64 checksums, as S3 makes it."""
+    whole = begin(algorithm)
+    for value in values:
+        whole.update(base64.b64decode(value))
+    return base64.b64encode(whole.digest()).decode()
 
 
-def decoded(text: str) -> list[PartialChecksum]:
-    """Read sums as `encoded` wrote them; the size of a whole S3 part is not kept."""
-    sums = []
-    for token in text.split(","):
-        value, _, size = token.strip("<>").partition(":")
-        known = "" if value == _UNKNOWN else value
-        sums.append(PartialChecksum(known, int(size or "0", 16), not token.startswith("<"), not token.endswith(">")))
-    return sums
+class _Crc:
+    """An integer CRC in hashlib's shape, big-endian as S3 writes it."""
+
+    def __init__(self, update: Callable[[bytes, int], int], width: int) -> None:
+        self._update, self._width, self._value = update, width, 0
+
+    def update(self, data: bytes, /) -> None:
+        self._value = self._update(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._width, "big")
+
+
+class _OfParts:
+    """The checksum of the concatenated checksums of parts of these sizes."""
+
+    def __init__(self, make: Callable[[], Hash], sizes: Sequence[int]) -> None:
+        self._make, self._sizes = make, iter(sizes)
+        self._whole, self._part, self._room = make(), make(), next(self._sizes)
+
+    def update(self, data: bytes, /) -> None:
+        while data:
+            if self._room == 0:
+                self._whole.update(self._part.digest())
+                self._part, self._room = self._make(), next(self._sizes)
+            taken, data = data[: self._room], data[self._room :]
+            self._part.update(taken)
+            self._room -= len(taken)
+
+    def digest(self) -> bytes:
+        self._whole.update(self._part.digest())
+        return self._whole.digest()
+
+
+def _crc64nvme() -> Hash:
+    import anycrc  # 40 ms, and few small objects need it once S3 keeps a CRC32C
+
+    return _Crc(anycrc.Model(_MODELS["CRC64NVME"]).calc, 8)
+
+
+_HASHES: Mapping[str, Callable[[], Hash]] = {
+    "CRC32C": google_crc32c.Checksum,
+    "CRC64NVME": _crc64nvme,
+    "CRC32": lambda: _Crc(zlib.crc32, 4),
+    "SHA256": hashlib.sha256,
+    "SHA1": partial(hashlib.sha1, usedforsecurity=False),
+    "SHA512": hashlib.sha512,
+    "MD5": partial(hashlib.md5, usedforsecurity=False),
+}

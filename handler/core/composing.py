@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from handler.core.checksums import OWN, Layout, encoded, expected, merged, of_object, partial_checksum
+from handler.core.checksums import merge
 from handler.core.errors import Corrupt, Moved, NotFound, Unavailable
 from handler.core.model import ABSENT, Generation, Replica, Span, Stamp
+from handler.core.partials import OWN, Layout, encoded, expected, merged, of_object
 from handler.core.plan import StagedPart, layout_of, layout_of_whole
-from handler.core.readers import merge
 from handler.core.staging import BARE, CRC32C, SUMS, VERIFIED, Staging, sweep
 from handler.core.task import CopyTask
 
@@ -132,7 +132,7 @@ def _with_crc32c(staging: Staging, parts: Sequence[StagedPart]) -> list[StagedPa
         """Put its own CRC32C among its checksums, where they are to have it."""
         checksums = part.checksums
         if staging.check == BARE and not (checksums or part.verified):
-            checksums = (partial_checksum(layout_of_whole(staging.plan.copy), part.span, OWN),)
+            checksums = (layout_of_whole(staging.plan.copy).checksum(part.span, OWN),)
         own = part.crc32c or ""
         return part._replace(
             checksums=tuple(each._replace(value=own) if each.value == OWN else each for each in checksums)

@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from handler.core import mapping
+from handler.core.checksums import check_of
 from handler.core.decide import Decision
 from handler.core.errors import Refused
 from handler.core.model import SMALL, Generation, Original, Replica, Stamp
 from handler.core.parts import Parts
 from handler.core.plan import STAGING, staging_of, state_prefix
 from handler.core.ports import Composer, Reader
-from handler.core.readers import check_of
 from handler.core.route import Route
 from handler.core.staging import leftovers, sweep
 from handler.core.task import CopyTask, LargeCopy

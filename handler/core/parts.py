@@ -31,13 +31,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from handler.core.attempt import Attempt
-from handler.core.checksums import check_of_parts
+from handler.core.checksums import MERGED, composite, mergeable
 from handler.core.errors import Unavailable
 from handler.core.model import GIB, MIB, SMALL, Generation, Original, Replica, Stamp
+from handler.core.partials import check_of_parts
 from handler.core.plan import SPAN, Plan, overlap
 from handler.core.ports import Composer, Source
 from handler.core.rate import RateEstimate
-from handler.core.readers import MERGED, composite, mergeable
 from handler.core.staging import Staged, Staging, mark
 from handler.core.steps import Step, next_step
 from handler.core.task import CopyTask, LargeCopy

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from handler.core.checksums import Layout, PartialChecksum, can_merge, is_of_parts, most_parts
 from handler.core.model import MIB, Original, S3Part, Span, Stamp
+from handler.core.partials import Layout, PartialChecksum, can_merge, is_of_parts, most_parts
 from handler.core.task import CopyTask, LargeCopy
 
 STAGING = ".s3-replica-parts/"

@@ -15,13 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from handler.core.checksums import OWN, Layout, algorithm_of, can_merge, decoded, encoded, is_of_parts, partial_checksum
+from handler.core.checksums import Check, begin
 from handler.core.errors import Moved, Unavailable
 from handler.core.model import Generation, Original, Replica, Span, Stamp
+from handler.core.partials import OWN, Layout, algorithm_of, can_merge, decoded, encoded, is_of_parts
 from handler.core.plan import Plan, StagedPart, coverage, layout_of
 from handler.core.ports import Composer, Destination, Source
 from handler.core.rate import RateEstimate
-from handler.core.readers import HashedReader, nothing_of
+from handler.core.readers import CheckedReader, nothing_of
 from handler.core.task import CopyTask
 
 SUMS, CRC32C, VERIFIED = (f"s3-replica-part-{name}" for name in ("sums", "crc32c", "verified"))
@@ -139,12 +140,13 @@ class Staging:
             algorithm, value = "", ""  # nothing can be made of a fragment's
         stamp = self._stamp(value if self.check and self.check != BARE else None, span, layout)
         with self.source.open(self.original.key, at=self.original, span=span) as body:
-            reader = HashedReader(body, "" if value == OWN else algorithm, known)
+            check = Check(algorithm, begin(algorithm), known) if algorithm and value != OWN else None
+            reader = CheckedReader(body, self.original, span, check) if check else body
             try:
                 with self.rate.measured(span.size):
                     part = self.destination.put(name, reader, stamp, expect=before.generation)
-                if self.check and value is None:
-                    told = self._stamp(reader.checksum, span, layout, {CRC32C: part.crc32c or ""})
+                if check and value is None:
+                    told = self._stamp(check.actual, span, layout, {CRC32C: part.crc32c or ""})
                     part = self.destination.patch(name, told, expect=part.generation)
             except Moved:
                 part = self.destination.head(name)
@@ -153,7 +155,7 @@ class Staging:
         return self._part(name, part)
 
     def _stamp(self, value: str | None, span: Span, layout: Layout, more: Mapping[str, str] | None = None) -> Stamp:
-        sums = {} if value is None else {SUMS: encoded([partial_checksum(layout, span, value)])}
+        sums = {} if value is None else {SUMS: encoded([layout.checksum(span, value)])}
         return replace(self.plan.stored, metadata={**sums, **(more or {})})
 
 

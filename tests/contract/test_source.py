@@ -13,7 +13,7 @@ from handler.adapters.s3.source import S3Source
 from handler.core.errors import Moved, Refused
 from handler.core.model import KIB, Headers, Original, Span
 from handler.core.ports import Source
-from handler.core.readers import pieces
+from handler.core.readers import even_chunks
 from tests.conftest import s3_requests
 from tests.fakes import MemorySource, md5
 
@@ -105,7 +105,7 @@ def origin(request: pytest.FixtureRequest) -> Iterator[Bucket]:
 
 def read(source: Source, key: str, *, at: Original | None = None, span: Span | None = None) -> bytes:
     with source.open(key, at=at, span=span) as body:
-        return b"".join(pieces(body, 64 * KIB))
+        return b"".join(even_chunks(body, 64 * KIB))
 
 
 def head(origin: Bucket, key: str = "k") -> Original:
@@ -193,7 +193,7 @@ def test_a_span_is_just_those_bytes(origin: Bucket, span: Span) -> None:
     origin.put("k", data)
     with origin.source.open("k", at=head(origin), span=span) as body:
         assert body.size == span.size
-        assert b"".join(pieces(body, 7)) == data[span.start : span.stop]
+        assert b"".join(even_chunks(body, 7)) == data[span.start : span.stop]
 
 
 @pytest.mark.parametrize("span", [None, Span(1, 3)], ids=["whole", "span"])

@@ -25,7 +25,7 @@ from moto.s3 import models as moto_s3
 
 from handler import config, observe
 from handler.app import Service
-from handler.core.readers import COMPOSITES
+from handler.core.checksums import COMPOSITES
 from tests.conftest import s3_client
 from tests.fakes import checksum
 from tests.functional.s3_override import S3Override, S3Proxy, s3_proxy

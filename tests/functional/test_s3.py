@@ -18,7 +18,7 @@ from handler.adapters.s3.client import S3Requests
 from handler.adapters.s3.source import S3Source
 from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.core.model import KIB, MIB, Original, S3Part, Span
-from handler.core.readers import CheckedReader, pieces
+from handler.core.readers import CheckedReader, even_chunks
 from tests.conftest import s3_requests
 from tests.fakes import crc32c
 from tests.functional.fault_proxy import FaultProxy, PlannedFault, every, fault_proxy
@@ -90,7 +90,7 @@ def found(source: S3Source, proxy: FaultProxy) -> Original:
 
 def read(source: S3Source, at: Original | None = None, span: Span | None = None) -> bytes:
     with source.open("k", at=at, span=span) as body:
-        return b"".join(pieces(body, 16 * KIB if body.size < MIB else CHUNK))
+        return b"".join(even_chunks(body, 16 * KIB if body.size < MIB else CHUNK))
 
 
 # --- requests that break, and are asked again
@@ -165,7 +165,7 @@ def test_no_read_goes_on_once_time_is_over(source: S3Source, large: Original, le
         assert len(body.read(CHUNK)) == CHUNK
         left[0] = 0.0
         with pytest.raises(Unavailable, match="no time is left to read on from byte") as caught:
-            list(pieces(body, CHUNK))
+            list(even_chunks(body, CHUNK))
     assert caught.value.code == "OutOfTime"
 
 
@@ -306,9 +306,9 @@ def test_a_multipart_upload_is_verified_by_its_parts(s3: S3Client, bucket: str, 
     assert original is not None
     assert (set(original.composites), original.md5, dict(original.checksums)) == ({"ETAG"}, None, {})
     with source.open("k", at=original) as body:
-        data = b"".join(pieces(body, MIB))
+        data = b"".join(even_chunks(body, MIB))
     verified = CheckedReader(io.BytesIO(data), replace(original, parts=tuple(S3Part(len(data)) for data in bodies)))
-    assert b"".join(pieces(verified, MIB)) == b"".join(bodies)
+    assert b"".join(even_chunks(verified, MIB)) == b"".join(bodies)
 
 
 def test_a_null_version_is_pinned_by_its_etag_alone(

@@ -13,9 +13,10 @@ from handler.adapters.retry import TRIES
 from handler.adapters.s3.client import S3Requests
 from handler.adapters.s3.errors import translate
 from handler.adapters.s3.source import LOOKS, S3Source
+from handler.core.checksums import composite_of
 from handler.core.errors import Corrupt, Moved, Refused, ReplicationError, Unavailable
 from handler.core.model import Original, Span
-from handler.core.readers import composite_of, pieces
+from handler.core.readers import even_chunks
 from tests.conftest import s3_requests
 from tests.fakes import checksum
 from tests.functional.scripted import HELLO, PLAIN, Scripted, answer, error_answer, scripted
@@ -42,7 +43,7 @@ def source(client: S3Requests) -> S3Source:
 
 def read(source: S3Source, key: str = "k", at: Original | None = None, span: Span | None = None) -> bytes:
     with source.open(key, at=at, span=span) as body:
-        return b"".join(pieces(body, 4096))
+        return b"".join(even_chunks(body, 4096))
 
 
 def look(source: S3Source) -> Original:
@@ -260,12 +261,12 @@ def test_a_composite_that_does_not_match_is_corrupt_only_once_every_boundary_is_
 
     told(data)
     with pytest.raises(Moved, match="not of one size"), source.open("k") as body:
-        list(pieces(body, 7))
+        list(even_chunks(body, 7))
     with source.open("k") as body:
-        assert b"".join(pieces(body, 7)) == data
+        assert b"".join(even_chunks(body, 7)) == data
     told(data[:-1] + b"!")
     with pytest.raises(Corrupt), source.open("k") as body:
-        list(pieces(body, 7))
+        list(even_chunks(body, 7))
 
 
 def test_an_object_that_keeps_going_before_its_tags_are_read_is_unavailable(

@@ -26,7 +26,7 @@ from handler.adapters.s3.client import S3Requests
 from handler.adapters.s3.source import S3Source
 from handler.core.errors import Moved, Refused, ReplicationError, Unavailable
 from handler.core.model import MIB, Original, Span
-from handler.core.readers import pieces
+from handler.core.readers import even_chunks
 from tests.conftest import s3_client, s3_requests
 from tests.functional.fault_proxy import fault_proxy
 from tests.functional.scripted import HANG_UP, HELLO, PLAIN, Scripted, answer, error_answer, scripted
@@ -71,7 +71,7 @@ def source(client: S3Requests) -> S3Source:
 
 def read(source: S3Source, key: str = "k", at: Original | None = None, span: Span | None = None) -> bytes:
     with source.open(key, at=at, span=span) as body:
-        return b"".join(pieces(body, 4096))
+        return b"".join(even_chunks(body, 4096))
 
 
 def regions(server: Scripted) -> list[str]:

@@ -72,7 +72,7 @@ PLANTED = (
     ),
     Planted(
         "copies an object in parts unverified where S3 has checksums of its own parts only",
-        "core/checksums.py",
+        "core/partials.py",
         'return f"{name} of parts" if name and original.parts and not original.checksums else ""',
         'return ""',
         "tests/unit/test_parts_verified.py::test_a_flipped_byte_is_corrupt_and_the_next_delivery_makes_it_good",

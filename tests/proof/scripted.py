@@ -15,7 +15,7 @@ from handler.core.model import LONG_REWRITE, Generation, Original, Replica, Span
 from handler.core.parts import Parts
 from handler.core.ports import Reader
 from handler.core.rate import RateEstimate
-from handler.core.readers import CheckedReader, pieces
+from handler.core.readers import CheckedReader, even_chunks
 from handler.core.task import CopyTask
 from tests.fakes import EvenRate, crc32c
 from tests.proof.world import ACKNOWLEDGED, BUCKET, FAILED, Call, Knowledge, Seen, State
@@ -130,7 +130,7 @@ class _Destination:
         return self._replica(Call("destination.head", self._location + key))
 
     def put(self, key: str, body: Reader, stamp: Stamp, *, expect: Generation) -> Replica:
-        content = b"".join(pieces(body, 1024)).decode()
+        content = b"".join(even_chunks(body, 1024)).decode()
         if self._script.history.records:
             stamp = stamp.recording(crc32c(content.encode()))
         return self._replica(Call("put", self._location + key, content, self._carried(stamp), expect))

@@ -9,12 +9,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
 
+from handler.core.checksums import COMPOSITES
 from handler.core.decide import EQUAL, Action
 from handler.core.errors import Corrupt, Unavailable
 from handler.core.model import MIB, Rule, Stamp
 from handler.core.parts import Parts
 from handler.core.rate import RateEstimate
-from handler.core.readers import COMPOSITES
 from handler.core.reconcile import IN_PARTS, reconcile
 from handler.core.route import Outcome, Route
 from handler.core.task import CopyTask, LargeCopy

@@ -9,9 +9,9 @@ import pytest
 
 from handler.adapters.s3.objects import original_of
 from handler.adapters.s3.parts import UploadParts
+from handler.core.checksums import composite_of
 from handler.core.errors import Moved, Refused, Unavailable
 from handler.core.model import Original, S3Part
-from handler.core.readers import composite_of
 from tests.fakes import checksum
 
 ETAG = "0123456789abcdef0123456789abcdef"

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from handler.core.checksums import COMPOSITES, Check, begin, check_of, composite_of
 from handler.core.errors import Corrupt, Unavailable
 from handler.core.model import Original, S3Part, Span
-from handler.core.readers import COMPOSITES, CheckedReader, HashedReader, check_of, composite_of, pieces
+from handler.core.readers import CheckedReader, even_chunks
 from tests.fakes import BadReader, breaks, checksum, crc32c, ends_early, md5, original_of, reader, too_long
 
 DATA = bytes(range(256)) * 5 + b"end"
@@ -49,7 +50,7 @@ KNOWN_ANSWERS = {
 
 
 def verified(original: Original, data: bytes) -> bytes:
-    return b"".join(pieces(CheckedReader(io.BytesIO(data), original), 100))
+    return b"".join(even_chunks(CheckedReader(io.BytesIO(data), original), 100))
 
 
 @pytest.mark.parametrize("name", CHECKSUMS)
@@ -109,10 +110,12 @@ def test_checksums_of_parts_are_verified_whatever_the_parts_sizes(sizes: tuple[i
 
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_a_reader_that_knows_the_checksum_gives_its_verdict_before_the_last_bytes(name: str) -> None:
-    right = HashedReader(reader(DATA, at_most=100), name, checksum(name, DATA))
+    check = Check(name, begin(name), checksum(name, DATA))
+    right = CheckedReader(reader(DATA, at_most=100), unhashed(), check=check)
     assert b"".join(iter(right.read, b"")) == DATA
-    assert right.checksum == checksum(name, DATA)
-    wrong = HashedReader(reader(DATA, at_most=100), name, checksum(name, DATA[::-1]))
+    assert check.actual == checksum(name, DATA)
+    check = Check(name, begin(name), checksum(name, DATA[::-1]))
+    wrong = CheckedReader(reader(DATA, at_most=100), unhashed(), check=check)
     assert len(wrong.read(1000) + wrong.read(200)) < len(DATA)
     with pytest.raises(Corrupt, match=name):
         list(iter(wrong.read, b""))
@@ -147,12 +150,12 @@ def test_a_reader_hands_out_at_most_what_is_asked_and_nothing_beyond_its_size(si
 def test_an_empty_object_is_read_without_asking() -> None:
     body = CheckedReader(BadReader(b"", b"", RuntimeError("asked")), original_of(b""))
     assert body.read() == b""
-    assert list(pieces(body, 10)) == []
+    assert list(even_chunks(body, 10)) == []
 
 
 @given(data=st.binary(max_size=400), size=st.integers(1, 90), at_most=st.integers(1, 90))
 def test_pieces_are_even_however_the_bytes_trickle(data: bytes, size: int, at_most: int) -> None:
-    got = list(pieces(reader(data, at_most=at_most), size))
+    got = list(even_chunks(reader(data, at_most=at_most), size))
     assert b"".join(got) == data
     assert all(len(piece) == size for piece in got[:-1])
     assert all(0 < len(piece) <= size for piece in got)
@@ -162,11 +165,11 @@ def test_pieces_are_even_however_the_bytes_trickle(data: bytes, size: int, at_mo
 def test_a_body_that_is_not_as_long_as_it_said_is_corrupt(size: int) -> None:
     for body in (ends_early(DATA), ends_early(DATA, 700), too_long(DATA), too_long(DATA, DATA)):
         with pytest.raises(Corrupt):
-            list(pieces(body, size))
+            list(even_chunks(body, size))
 
 
 def test_what_a_reader_raises_passes() -> None:
     error = Unavailable("gone")
     with pytest.raises(Unavailable) as caught:
-        list(pieces(breaks(DATA, error), 100))
+        list(even_chunks(breaks(DATA, error), 100))
     assert caught.value is error

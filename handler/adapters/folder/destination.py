@@ -24,7 +24,7 @@ from handler.adapters.folder.records import Records, checksums, checksums_of, fl
 from handler.core.errors import Moved, Refused, Unavailable
 from handler.core.model import ABSENT, MIB, Generation, Replica, Stamp
 from handler.core.ports import Reader
-from handler.core.readers import pieces
+from handler.core.readers import even_chunks
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR, errno.ELOOP}
 _RACES = 100
@@ -209,7 +209,7 @@ class _Watched:
 
 def _written(body: Reader, file: IO[bytes]) -> Iterator[bytes]:
     """Yield the body in pieces of 1 MiB, each once it is written."""
-    for piece in pieces(body, MIB):
+    for piece in even_chunks(body, MIB):
         file.write(piece)
         yield piece
 

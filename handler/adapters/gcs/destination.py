@@ -25,7 +25,7 @@ from handler.adapters.gcs.rewrite import Rewrite
 from handler.core.errors import Corrupt, Moved, NotFound
 from handler.core.model import ABSENT, SMALL, Generation, Replica, Stamp
 from handler.core.ports import Reader
-from handler.core.readers import pieces
+from handler.core.readers import even_chunks
 
 MOST_PARTS = 32
 """Objects that one compose joins at most."""
@@ -75,7 +75,7 @@ class GcsDestination:
         require_storable(key, body.size, stamp.recording(_NO_CRC32C))
         if body.size > SMALL:
             return self._put_by_session(key, body, stamp, expect)
-        data = b"".join(pieces(body, SMALL))  # errors of the reader are not translated
+        data = b"".join(even_chunks(body, SMALL))  # errors of the reader are not translated
         # GCS stores nothing that differs from these checksums.
         crc32c = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
         fields = {"name": key, "crc32c": crc32c, **writable_fields(stamp.recording(crc32c))}

@@ -21,7 +21,7 @@ from handler.adapters.transport import Answer
 from handler.core.errors import ReplicationError, Unavailable
 from handler.core.model import MIB
 from handler.core.ports import Reader
-from handler.core.readers import pieces
+from handler.core.readers import even_chunks
 
 CHUNK = 8 * MIB
 """Bytes of one request, a multiple of 256 KiB as GCS requires; as many are held in memory."""
@@ -67,7 +67,7 @@ class ResumableSession:
         """
         checksum, offset, crc32c, resource = google_crc32c.Checksum(), 0, "", None
         try:
-            for piece in pieces(body, CHUNK):
+            for piece in even_chunks(body, CHUNK):
                 self._require_time()
                 checksum.update(piece)
                 crc32c = base64.b64encode(checksum.digest()).decode()

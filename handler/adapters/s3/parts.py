@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from handler.adapters.s3.objects import etag_of
+from handler.core.checksums import composite, composite_of
 from handler.core.errors import Moved, Refused, Unavailable
 from handler.core.model import Original, S3Part
-from handler.core.readers import composite, composite_of
 
 _PAGE = 1000
 """Parts that one answer to GetObjectAttributes has at most."""
