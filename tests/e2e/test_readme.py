@@ -19,6 +19,7 @@ from tests.e2e.support import eventually
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 COMMANDS = [
     line for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL) for line in block.splitlines()
 ]
@@ -100,11 +101,11 @@ def test_the_readmes_commands_do_what_it_says(tmp_path: Path) -> None:
 def test_the_configuration_table_names_every_variable_that_is_read() -> None:
     read = set(re.findall(r'environment\.get\("([A-Z_]+)"', (ROOT / "handler" / "config.py").read_text()))
     assert read
-    assert read <= set(re.findall(r"`([A-Z_]+)`", README))
+    assert read <= set(re.findall(r"`([A-Z_]+)`", CONFIGURATION))
 
 
-def test_the_rules_of_the_readme_are_rules(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def test_the_rules_of_the_documents_are_rules(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```json\n(.*?)^```", CONFIGURATION, re.MULTILINE | re.DOTALL)
     (tmp_path / "rules.json").write_text(example)
     assert read_rules(tmp_path / "rules.json") == json.loads(example)
 
