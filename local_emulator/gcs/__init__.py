@@ -1,5 +1,5 @@
 """Google Cloud Storage over a folder: an HTTP server that real GCS clients can trust."""
 
-from local_emulator.gcs.http.server import GcsServer
+from local_emulator.gcs.http.running import GcsServer
 
 __all__ = ["GcsServer"]

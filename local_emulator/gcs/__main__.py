@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from local_emulator.gcs.http.server import serve
+from local_emulator.gcs.http.running import serve
 from local_emulator.gcs.model.errors import GcsError
 from local_emulator.gcs.store.store import Store
 

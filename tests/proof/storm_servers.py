@@ -29,7 +29,7 @@ from werkzeug.serving import make_server
 
 from local_emulator import moto_fixes
 from local_emulator.gcs.http import faults
-from local_emulator.gcs.http.server import serve
+from local_emulator.gcs.http.running import serve
 from local_emulator.gcs.store.store import Store
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_emulator.gcs.model import errors
-from local_emulator.gcs.store.blobs import Blob, Writer
+from local_emulator.gcs.store.blobs import Blob
+from local_emulator.gcs.store.writer import Writer
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy

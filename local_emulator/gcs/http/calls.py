@@ -19,7 +19,7 @@ from aiohttp import ClientError, web
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.conditions import Conditions, whole_number
 from local_emulator.gcs.model.resources import Bucket, Stored, object_resource, selected
-from local_emulator.gcs.store.writes import Limit, Target
+from local_emulator.gcs.store.write_rate import Limit, Target
 
 if TYPE_CHECKING:
     from local_emulator.gcs.http.faults import Armed, Faults

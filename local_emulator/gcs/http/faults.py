@@ -24,7 +24,7 @@ class Fault:
     """One thing that goes wrong with one request.
 
     Kinds: error, reset, error-after, broken-stream, final-chunk, stall, corrupt, corrupt-upload, after-commit,
-    persist-only, one-write-a-second, redirect, expect-token. `amount` is in bytes.
+    persist-only, one-write-a-second. `amount` is in bytes.
     """
 
     kind: str
@@ -54,9 +54,6 @@ _FORMS: list[tuple[str, Callable[[re.Match[str]], Fault]]] = [
     (r"inject-upload-data-error", lambda _: Fault("corrupt-upload")),
     (r"stall-always", lambda _: Fault("stall", seconds=STALL)),
     (r"stall-at-256KiB", lambda _: Fault("stall", amount=256 * _KIB, seconds=STALL)),
-    (r"redirect-send-token-(.+)", lambda m: Fault("redirect", code=307, text=m[1])),
-    (r"redirect-send-handle-and-token-(.+)", lambda m: Fault("redirect", code=307, amount=1, text=m[1])),
-    (r"redirect-expect-token-(.+)", lambda m: Fault("expect-token", text=m[1])),
 ]
 _COMPILED = [(re.compile(pattern), make) for pattern, make in _FORMS]
 

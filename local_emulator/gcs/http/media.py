@@ -21,7 +21,7 @@ from local_emulator.gcs.model.attributes import moment
 if TYPE_CHECKING:
     from local_emulator.gcs.http.faults import Armed
     from local_emulator.gcs.model.resources import Stored
-    from local_emulator.gcs.store.writes import Target
+    from local_emulator.gcs.store.write_rate import Target
 
 SMALL = 256 << 10
 BLOCK = 1 << 20

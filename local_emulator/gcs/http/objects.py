@@ -15,6 +15,7 @@ from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.conditions import NONE, Conditions, whole_number
 from local_emulator.gcs.model.resources import object_resource
 from local_emulator.gcs.store import blobs, layout, listing, versions, writes
+from local_emulator.gcs.store.write_rate import Target
 
 if TYPE_CHECKING:
     from local_emulator.gcs.model.resources import Bucket, Stored
@@ -132,7 +133,7 @@ async def compose(call: Call, bucket: str, name: str) -> web.StreamResponse:
     return await _write(call, op, blob)
 
 
-def _sources(bucket: str, request: dict[str, Any]) -> list[writes.Target]:
+def _sources(bucket: str, request: dict[str, Any]) -> list[Target]:
     sources = request.get("sourceObjects")
     if not isinstance(sources, list) or not sources:
         raise errors.required("You must provide at least one source component.")
@@ -146,7 +147,7 @@ def _sources(bucket: str, request: dict[str, Any]) -> list[writes.Target]:
         conditions = Conditions.of_json(source["objectPreconditions"]) if source.get("objectPreconditions") else NONE
         generation = source.get("generation")
         targets.append(
-            writes.Target(
+            Target(
                 bucket,
                 layout.check_object_name(source.get("name")),
                 conditions,
@@ -187,11 +188,11 @@ async def copied(
     return new, owner
 
 
-def source_of(call: Call, bucket: str, name: str) -> writes.Target:
+def source_of(call: Call, bucket: str, name: str) -> Target:
     """Return the object that a call copies from, with the conditions on it."""
     conditions = Conditions.of_query(call.query, call.request.headers, prefix="ifSource")
     generation = call.query.get("sourceGeneration")
-    return writes.Target(bucket, name, conditions, whole_number(generation, "sourceGeneration") if generation else None)
+    return Target(bucket, name, conditions, whole_number(generation, "sourceGeneration") if generation else None)
 
 
 async def move(call: Call, bucket: str, name: str, to_name: str) -> web.StreamResponse:

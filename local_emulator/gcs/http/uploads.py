@@ -14,6 +14,7 @@ from local_emulator.gcs.http.multipart import Related
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.store import layout, writes
 from local_emulator.gcs.store.blobs import remove
+from local_emulator.gcs.store.write_rate import Target
 
 if TYPE_CHECKING:
     from local_emulator.gcs.http.bodies import Headers
@@ -71,7 +72,7 @@ async def _store(  # noqa: PLR0913, PLR0917 - what an upload consists of
 
 
 async def keep(
-    call: Call, target: writes.Target, resource: dict[str, Any], pieces: AsyncIterator[bytes], wanted: dict[str, str]
+    call: Call, target: Target, resource: dict[str, Any], pieces: AsyncIterator[bytes], wanted: dict[str, str]
 ) -> Stored:
     """Stream a body to disk, check it, and commit it as an object; anything wrong leaves nothing behind."""
 

@@ -11,6 +11,7 @@ from local_emulator.gcs.http.calls import Call, body
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.conditions import Conditions, whole_number
 from local_emulator.gcs.store import layout, writes
+from local_emulator.gcs.store.write_rate import Target
 
 FIELDS = {
     "Cache-Control": "cacheControl",
@@ -25,12 +26,12 @@ META = "x-goog-meta-"
 SPOKEN_PARAMETERS = frozenset({"generation"})
 
 
-def target_of(call: Call, bucket: str, name: str) -> writes.Target:
+def target_of(call: Call, bucket: str, name: str) -> Target:
     """Return the object, with the conditions in the headers."""
     if unknown := set(call.query) - SPOKEN_PARAMETERS:
         raise errors.not_spoken(f"?{min(unknown)} of the XML API")
     generation = call.query.get("generation")
-    return writes.Target(
+    return Target(
         bucket,
         name,
         Conditions.of_headers(call.request.headers),

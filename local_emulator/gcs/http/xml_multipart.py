@@ -19,6 +19,7 @@ from local_emulator.gcs.http import bodies, xml_api
 from local_emulator.gcs.http.calls import Call, body
 from local_emulator.gcs.model import attributes, errors
 from local_emulator.gcs.store import blobs, layout, writes
+from local_emulator.gcs.store.write_rate import Target
 
 if TYPE_CHECKING:
     import sqlite3
@@ -110,7 +111,7 @@ async def complete(call: Call, bucket: str, name: str) -> web.StreamResponse:
     def then(tx: Transaction, _: Stored) -> None:
         _forget(tx, upload)
 
-    target = writes.Target(bucket, name)
+    target = Target(bucket, name)
     try:
         stored = await call.store.commit(writes.put(target, blob, resource, limit=call.limit, then=then))
     except BaseException:

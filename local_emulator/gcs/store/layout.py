@@ -1,9 +1,10 @@
 """Which names GCS allows, and where on disk an object's bytes and its natural file are."""
 # os functions cost a tenth of pathlib's, and these run for every request
-# ruff: noqa: PTH102, PTH103, PTH118, PTH120, PTH208
+# ruff: noqa: PTH102, PTH103, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import re
@@ -116,3 +117,27 @@ class Layout:
                 pass  # what does not exist leads nowhere
             parent = os.path.dirname(parent)
         return parent == self.folder
+
+
+class FolderLock:
+    """Held by the one server that works in a folder. Raises RuntimeError if another one does."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise RuntimeError(f"another GCS server works in this folder: {os.path.dirname(path)}") from error
+
+    def gone(self) -> bool:
+        """Return True if somebody removed the folder, or put another one in its place."""
+        try:
+            return not os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Let another server work here."""
+        os.close(self._file)

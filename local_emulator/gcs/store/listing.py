@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.conditions import whole_number
-from local_emulator.gcs.store.database import OBJECT, stored
-from local_emulator.gcs.store.store import successor
+from local_emulator.gcs.store.database import OBJECT, stored, successor
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.conditions import Conditions
-from local_emulator.gcs.store.blobs import Writer, remove
-from local_emulator.gcs.store.writes import Target
+from local_emulator.gcs.store.blobs import remove
+from local_emulator.gcs.store.write_rate import Target
+from local_emulator.gcs.store.writer import Writer
 
 if TYPE_CHECKING:
     import sqlite3

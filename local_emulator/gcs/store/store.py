@@ -1,32 +1,31 @@
 """The objects behind the HTTP server: durable, one commit point, and equal to what a person sees in the folder."""
 # os functions cost a tenth of pathlib's, and these run for every request
-# ruff: noqa: PTH103, PTH116, PTH118, PTH120
+# ruff: noqa: PTH103, PTH118
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
 import os
 import queue
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_emulator.gcs.model import attributes, errors
 from local_emulator.gcs.model.conditions import Conditions
 from local_emulator.gcs.model.resources import Bucket, Stored
-from local_emulator.gcs.store import blobs, database, layout, versions, writes
+from local_emulator.gcs.store import blobs, bucket_ops, database, edits, layout, versions, writes
+from local_emulator.gcs.store.committer import Committer
 from local_emulator.gcs.store.natural import Natural
+from local_emulator.gcs.store.write_rate import Target, WriteRateLimit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from local_emulator.gcs.store.blobs import Blob
-    from local_emulator.gcs.store.database import Op, Transaction
+    from local_emulator.gcs.store.database import Op
 
 T = TypeVar("T")
 THREADS = 6
@@ -39,30 +38,24 @@ class Store:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        bucket: str | None,
-        *,
-        one_write_a_second: bool,
-        clock: Callable[[], float] = time.time,
+        self, folder: Path, bucket: str | None, *, one_write_a_second: bool, clock: Callable[[], float] = time.time
     ) -> None:
         if bucket is not None:
             layout.check_bucket_name(bucket)
         self.layout = layout.Layout(folder, bucket)
-        self._lock_path = os.path.join(self.layout.state, "lock")
-        self._lock = _only_one(self._lock_path)
+        self._lock = layout.FolderLock(os.path.join(self.layout.state, "lock"))
         self.natural = Natural(self.layout)
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gcs")
-        self.limit = writes.WriteRateLimit(always=one_write_a_second)
+        self.limit = WriteRateLimit(always=one_write_a_second)
         self.clock = clock
         self._path = os.path.join(self.layout.state, "objects.sqlite")
         self._readers: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
         self._buckets: dict[str, Bucket] = {}
-        self.committer = database.Committer(database.connect(self._path), self.natural, clock)
+        self.committer = Committer(database.connect(self._path), self.natural, clock)
         self.committer.repair()
         self.committer.start()
         if bucket is not None:
-            self.committer.submit(_make_bucket(bucket, {}, if_absent=True)).result()
+            self.committer.submit(bucket_ops.make(bucket, {}, if_absent=True)).result()
 
     def close(self) -> None:
         """Finish what was begun, and let go of the folder."""
@@ -70,14 +63,11 @@ class Store:
         while not self._readers.empty():
             self._readers.get().close()
         self.committer.stop()
-        os.close(self._lock)
+        self._lock.close()
 
     def gone(self) -> bool:
         """Tell whether somebody removed the folder, or put another one in its place."""
-        try:
-            return not os.path.samestat(os.stat(self._lock_path), os.fstat(self._lock))
-        except OSError:
-            return True
+        return self._lock.gone()
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Do blocking work beside the event loop."""
@@ -140,7 +130,7 @@ class Store:
             await asyncio.wrap_future(self.committer.submit(lambda tx: tx.live(bucket, name)))
         except errors.Stale:
             adopted = await self.run(self.natural.adopt, bucket, name)
-            if not await asyncio.wrap_future(self.committer.submit(_take_over(bucket, name, adopted))):
+            if not await asyncio.wrap_future(self.committer.submit(edits.take_over(bucket, name, adopted))):
                 await asyncio.sleep(0.01)  # the file is being written to; it settles soon
 
     async def get(self, bucket: str, name: str) -> Stored | None:
@@ -156,7 +146,7 @@ class Store:
                 return found
             await self.look_again(bucket, name)
 
-    async def find(self, target: writes.Target, *, reading: bool = True) -> Stored:
+    async def find(self, target: Target, *, reading: bool = True) -> Stored:
         """Return the generation that a call is about, if its conditions hold.
 
         Raises:
@@ -169,7 +159,7 @@ class Store:
             found = await self.read(lambda connection: versions.addressed(connection, *asked))
         return writes.judged(found, live, target, reading=reading)
 
-    async def open(self, target: writes.Target, *, reading: bool = True) -> tuple[Stored, int]:
+    async def open(self, target: Target, *, reading: bool = True) -> tuple[Stored, int]:
         """Return an object and a file descriptor of its bytes, which stay the same whatever happens to the name."""
         for _ in range(100):
             found = await self.find(target, reading=reading)
@@ -202,7 +192,7 @@ class Store:
             return None
         if name not in await self.run(self.natural.bucket_names):
             return None
-        return await self.commit(_make_bucket(name, {}, if_absent=True))
+        return await self.commit(bucket_ops.make(name, {}, if_absent=True))
 
     async def buckets(self) -> list[Bucket]:
         """Return all buckets, by name."""
@@ -218,7 +208,7 @@ class Store:
         """Make a bucket and its folder."""
         if self.layout.bucket not in {None, name}:
             raise errors.not_spoken(f"other buckets: this folder is the one bucket {self.layout.bucket}")
-        bucket = await self.commit(_make_bucket(name, said, if_absent=False))
+        bucket = await self.commit(bucket_ops.make(name, said, if_absent=False))
         await self.run(lambda: os.makedirs(self.layout.bucket_root(name), exist_ok=True))
         return bucket
 
@@ -228,12 +218,7 @@ class Store:
         """Change a bucket's attributes on its conditions."""
         await self.bucket(name)
 
-        def op(tx: Transaction) -> Bucket:
-            old = writes.bucket_of(tx, name)
-            conditions.check(0, old.metageneration, "")
-            return _save(tx, replace(old, metageneration=old.metageneration + 1, attributes=change(old)))
-
-        self._buckets[name] = await self.commit(op)
+        self._buckets[name] = await self.commit(bucket_ops.change(name, change, conditions))
         return self._buckets[name]
 
     async def drop_bucket(self, name: str, conditions: Conditions) -> None:
@@ -243,19 +228,7 @@ class Store:
             raise errors.not_spoken("the deletion of the one bucket that this folder is")
         await self.refresh(name, "")
 
-        def op(tx: Transaction) -> None:
-            conditions.check(0, writes.bucket_of(tx, name).metageneration, "")
-            query = (
-                "SELECT 1 FROM objects WHERE bucket = ? UNION SELECT 1 FROM retained WHERE bucket = ? AND ends IS NULL"
-            )
-            one = tx.connection.execute(query, (name, name)).fetchone()
-            if one or not self.natural.prune(name):
-                message = "The bucket you tried to delete is not empty."
-                raise errors.conflict(message, xml_code="BucketNotEmpty")
-            versions.forget(tx, name, ended=False)
-            tx.connection.execute("DELETE FROM buckets WHERE name = ?", (name,))
-
-        await self.commit(op)
+        await self.commit(bucket_ops.drop(name, conditions))
         self._buckets.pop(name, None)
 
     async def refresh(self, bucket: str, prefix: str) -> None:
@@ -265,7 +238,7 @@ class Store:
             prints = self.natural.prints(bucket, prefix)
             query = "SELECT name, inode, mtime, size, placed FROM objects WHERE bucket = ? AND name >= ? AND name < ?"
             names = []
-            for name, *known, placed in connection.execute(query, (bucket, prefix, successor(prefix))):
+            for name, *known, placed in connection.execute(query, (bucket, prefix, database.successor(prefix))):
                 seen = prints.pop(name, None)
                 if seen != tuple(known) if seen else placed == database.PLACED:
                     names.append(name)
@@ -273,75 +246,3 @@ class Store:
 
         for name in await self.read(stale):
             await self.look_again(bucket, name)
-
-
-def successor(prefix: str) -> str:
-    """Return the least text that is greater than every text with this prefix."""
-    for end in range(len(prefix) - 1, -1, -1):
-        code = ord(prefix[end]) + 1
-        if code == 0xD800:
-            code = 0xE000
-        if code <= 0x10FFFF:
-            return prefix[:end] + chr(code)
-    return "\U0010ffff" * 1025
-
-
-def _only_one(path: str) -> int:
-    lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise RuntimeError(f"another GCS server works in this folder: {os.path.dirname(path)}") from error
-    return lock
-
-
-def _save(tx: Transaction, bucket: Bucket) -> Bucket:
-    values = (bucket.name, bucket.metageneration, json.dumps(bucket.attributes))
-    tx.connection.execute("INSERT OR REPLACE INTO buckets VALUES(?, ?, ?)", values)
-    return bucket
-
-
-def _make_bucket(name: str, said: attributes.Attributes, *, if_absent: bool) -> Op[Bucket]:
-    def op(tx: Transaction) -> Bucket:
-        found = database.find_bucket(tx.connection, name)
-        if found is not None:
-            if if_absent:
-                return found
-            raise errors.conflict("Your previous request to create the named bucket succeeded and you already own it.")
-        moment = attributes.now()
-        defaults = {"location": "US", "locationType": "multi-region", "storageClass": "STANDARD"}
-        return _save(tx, Bucket(name, 1, defaults | said | {"timeCreated": moment, "updated": moment}))
-
-    return op
-
-
-def _take_over(bucket: str, name: str, adopted: Blob | None) -> Op[bool]:
-    """Make the database follow a natural file; tell whether it does now."""
-
-    def op(tx: Transaction) -> bool:
-        try:
-            tx.live(bucket, name)
-        except errors.Stale:
-            found = database.find_object(tx.connection, bucket, name)
-        else:
-            return True
-        if adopted is None:
-            gone = tx.natural.fingerprint(bucket, name) is None
-            if gone and found is not None:
-                tx.drop(found, keep_blob=_retire(tx, found))
-            return gone
-        if tx.natural.fingerprint(bucket, name) != (adopted.inode, adopted.mtime, adopted.size):
-            tx.garbage.append(adopted.name)
-            return False
-        said = attributes.new({}, writes.bucket_of(tx, bucket).attributes)
-        new = writes.made(tx, writes.Target(bucket, name), adopted, said)
-        tx.put(replace(new, placed=True), found, keep_blob=found is not None and _retire(tx, found))
-        return True
-
-    return op
-
-
-def _retire(tx: Transaction, found: Stored) -> bool:
-    """Keep what a person replaced or removed as the bucket says, unless the bytes themselves were changed."""
-    return tx.natural.is_intact(found) and versions.retire(tx, found, writes.bucket_of(tx, found.bucket))

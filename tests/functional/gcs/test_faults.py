@@ -211,16 +211,6 @@ def test_an_unknown_instruction_is_refused(api: Api) -> None:
     assert api.object("GET", "k", headers={"x-retry-test-id": "unknown"}).status_code == 404
 
 
-def test_redirects(api: Api) -> None:
-    api.insert("k", b"x")
-    test = api.retry_test({GET: ["redirect-send-token-T", "redirect-expect-token-T"]})
-    sent = api.object("GET", "k", headers=_with(test))
-    assert (sent.status_code, "routing_token=T" in sent.headers["Location"]) == (307, True)
-    headers = _with(test) | {"x-goog-request-params": "routing_token=T"}
-    assert api.call("GET", sent.headers["Location"], headers=headers).status_code == 200
-    assert api.completed(test)
-
-
 def test_more_than_one_write_a_second_of_a_name(api: Api) -> None:
     headers = {"x-goog-emulator-instructions": "one-write-a-second"}
     answers = [api.insert(name, b"", headers=headers) for name in ("a", "b", "a")]

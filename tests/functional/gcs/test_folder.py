@@ -11,7 +11,8 @@ import requests
 from local_emulator.gcs import GcsServer
 from local_emulator.gcs.store.blobs import write_small
 from local_emulator.gcs.store.store import Store
-from local_emulator.gcs.store.writes import Target, delete, put
+from local_emulator.gcs.store.write_rate import Target
+from local_emulator.gcs.store.writes import delete, put
 from tests.functional.gcs.conftest import Api
 
 
