@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from handler.core.breaker import Circuits
+from handler.core.decide import EQUAL
 from handler.core.errors import Refused, ReplicationError, Unavailable
 from handler.core.model import SMALL, Rule
 from handler.core.parts import Parts
@@ -17,6 +17,8 @@ from handler.core.reconcile import reconcile
 from handler.core.route import Outcome, Route
 from handler.core.task import Change, CopyTask
 
+_NO_RULE = "SrcBucketReplicationConfigMissing"
+"""S3 Replication's own word."""
 REMEMBERED = 10_000
 """Copies that an instance remembers to exist; some 2 MB."""
 
@@ -58,9 +60,11 @@ class Work:
 
         A copy may be of an object onto itself, for its metadata; then no byte is to move.
         """
-        if len(self.changes) != 1 or self.redelivered or self.changes[0].event.endswith(":Copy"):
+        if len(self.changes) != 1 or self.redelivered:
             return False
-        return self.changes[0].created and self.changes[0].size is not None and self.changes[0].size <= SMALL
+        event, size = self.changes[0].event, self.changes[0].size
+        is_created = event.startswith(("ObjectCreated", "Object Created")) and not event.endswith(":Copy")
+        return is_created and size is not None and size <= SMALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class Result:
 
     @property
     def retryable(self) -> bool:
-        """Whether a later try may succeed where this one failed."""
+        """Return True if a later try may succeed where this one failed."""
         return any(error.retryable for error in self.errors)
 
 
@@ -129,25 +133,34 @@ class Replicator:
         self._threads.shutdown()
 
     def allows(self, bucket: str) -> bool:
-        """Whether the bucket is a source by any rule."""
+        """Return True if the bucket is a source by any rule."""
         return bucket in self._rules
 
     def _one(self, work: Work, has_time: Callable[[], bool]) -> Result:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
-        with _collected(errors):
-            for name, rules in self._rules_by_name(work).items():
-                with _collected(errors), self._circuits.attempt(work.bucket, rules[0].destination, work.key):
+        if work.bucket not in self._rules:
+            refused = Refused(f"no rule has the source bucket {work.bucket!r}", code=_NO_RULE)
+            return Result(work=work, errors=(refused,))
+        for name, rules in self._rules_by_name(work).items():
+            try:  # what goes wrong costs its own key and destination, and nothing else
+                with self._circuits.attempt(work.bucket, rules[0].destination, work.key):
                     outcome = reconcile(
-                        self._route(rules, work),
+                        self._route(name[1], rules, work),
                         work.key,
                         guess_absent=work.guess_absent and name not in self._present,
                         redelivered=work.redelivered,
                         task=work.task,
                         has_time=has_time,
                     )
-                    outcomes.append(outcome)
-                    self._remember(name, present=outcome.equal)
+                outcomes.append(outcome)
+                self._remember(name, present=outcome.why == EQUAL)
+            except ReplicationError as error:
+                errors.append(error)
+            except Exception as error:  # noqa: BLE001 - not foreseen: retried, and logged with its traceback
+                unforeseen = Unavailable(f"{type(error).__name__}: {error}", code="Unforeseen")
+                unforeseen.__cause__ = error
+                errors.append(unforeseen)
         return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
 
     def _remember(self, name: tuple[str, str], *, present: bool) -> None:
@@ -160,9 +173,7 @@ class Replicator:
         self._present.add(name)
 
     def _rules_by_name(self, work: Work) -> dict[tuple[str, str], tuple[Rule, ...]]:
-        """The rules that cover the key, apart for each name it goes to; those that share one compete by priority."""
-        if work.bucket not in self._rules:
-            raise Refused(f"no rule has the source bucket {work.bucket!r}", code="SrcBucketReplicationConfigMissing")
+        """Return the rules that cover the key, by the copy's name; those that share one compete by priority."""
         by_name: dict[tuple[str, str], tuple[Rule, ...]] = {}
         for rule in self._rules[work.bucket]:
             if rule.covers(work.key):
@@ -171,10 +182,10 @@ class Replicator:
         only = (work.task.copy.destination, work.task.copy.name) if work.task else work.only
         return {name: rules for name, rules in by_name.items() if only in {None, name}}
 
-    def _route(self, rules: tuple[Rule, ...], work: Work) -> Route:
-        name, destination = rules[0].destination_key(work.key), rules[0].destination
+    def _route(self, name: str, rules: tuple[Rule, ...], work: Work) -> Route:
+        destination = rules[0].destination
         named = {rule.key_of(name) for rule in self._rules[rules[0].source] if rule.destination == destination}
-        with_tags = any(rule.tags or rule.replicate_tags for rule in rules)
+        with_tags, defer = any(rule.tags or rule.replicate_tags for rule in rules), self._defer_delete
         return Route(
             source=self._source(rules[0].source, with_tags),
             destination=self._destination(rules[0].destination),
@@ -182,40 +193,22 @@ class Replicator:
             is_name_shared=bool(named - {work.key, None}),
             parts=self._parts,
             dry_run=self._dry_run,
-            defer_delete=partial(self._defer_delete, work.bucket)
-            if self._defer_delete and not work.may_delete
-            else None,
+            defer_delete=None if not defer or work.may_delete else partial(defer, work.bucket),
         )
 
 
 def coalesce(changes: Iterable[tuple[Change, bool]]) -> list[Work]:
-    """Gather changes of one place into one piece of work.
+    """Gather changes of one target into one piece of work.
 
     Args:
         changes: each with whether it was delivered before.
     """
-    found: dict[tuple[str, str, CopyTask | None], list[tuple[Change, bool]]] = {}
+    found: dict[tuple[str, str, CopyTask | None], Work] = {}
     for change, redelivered in changes:
-        found.setdefault(change.target, []).append((change, redelivered))
-    return [
-        Work(
-            bucket=bucket,
-            key=key,
-            changes=tuple(change for change, _ in group),
-            redelivered=any(redelivered for _, redelivered in group),
-        )
-        for (bucket, key, _), group in found.items()
-    ]
-
-
-@contextmanager
-def _collected(errors: list[ReplicationError]) -> Iterator[None]:
-    """Add what goes wrong to `errors`: it costs its own key and destination, and nothing else."""
-    try:
-        yield
-    except ReplicationError as error:
-        errors.append(error)
-    except Exception as error:  # noqa: BLE001 - not foreseen: retried, and logged with its traceback
-        unforeseen = Unavailable(f"{type(error).__name__}: {error}", code="Unforeseen")
-        unforeseen.__cause__ = error
-        errors.append(unforeseen)
+        target = change.target
+        if before := found.get(target):
+            again = redelivered or before.redelivered
+            found[target] = replace(before, changes=(*before.changes, change), redelivered=again)
+        else:
+            found[target] = Work(bucket=change.bucket, key=change.key, changes=(change,), redelivered=redelivered)
+    return list(found.values())

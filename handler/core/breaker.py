@@ -142,7 +142,8 @@ class Circuits:
                 circuit.succeeded(place)
         finally:
             for circuit in circuits:
-                circuit.release(attempt)
+                if circuit.probe is attempt:
+                    circuit.release(attempt)
 
     def _of(self, side: Side, bucket: str) -> _Circuit:
         place = side, bucket
@@ -179,7 +180,7 @@ class _Circuit:
         """When the circuit opened; None: it is closed."""
         self._looked = self._until = 0.0
         """From when until when no probe is let through."""
-        self._probe: object = None
+        self.probe: object = None
 
     def admit(self, attempt: object, place: _Place) -> None:
         """Let an attempt through if the circuit is closed and the key does not rest, or as the one probe."""
@@ -190,9 +191,9 @@ class _Circuit:
                 if since <= now < until:
                     raise KeyFails(self.side, self.bucket, place[1])
                 return
-            if self._looked <= now < self._until or self._probe is not None:
+            if self._looked <= now < self._until or self.probe is not None:
                 raise CircuitOpen(self.side, self.bucket)
-            self._probe = attempt
+            self.probe = attempt
 
     def succeeded(self, place: _Place) -> None:
         """Close the circuit."""
@@ -211,7 +212,7 @@ class _Circuit:
         with self._lock:
             now = self._clock()
             if self._opened is not None:
-                if attempt is self._probe:
+                if attempt is self.probe:
                     self._looked, self._until = now, now + self._open_for(now - self._opened)
                 return
             self._failing.add(place)
@@ -233,6 +234,6 @@ class _Circuit:
 
     def release(self, attempt: object) -> None:
         """Let another attempt be the probe, if this one was."""
-        if self._probe is attempt:
-            with self._lock:
-                self._probe = None
+        with self._lock:
+            if self.probe is attempt:
+                self.probe = None

@@ -36,10 +36,13 @@ class Decision:
     why: str
     rule: Rule
     stamp: Stamp = Stamp()
+    original: Original | None = None
+    """The state that the stamp is of, if it is all that a copy of it carries."""
 
     def without_spelling(self, replica: Replica) -> Decision:
         """Return what is left of a patch that made this replica: nothing, if only the store's spelling differs."""
-        if self.action is not Action.PATCH or not mapping.has_provenance(replica, self.stamp):
+        ours, wanted = mapping.provenance(replica.stamp.metadata), mapping.provenance(self.stamp.metadata)
+        if self.action is not Action.PATCH or ours != wanted:
             return self
         return Decision(Action.NOTHING, EQUAL, self.rule)
 
@@ -50,8 +53,14 @@ class Decision:
         return replace(self, action=Action.DEFER) if deferred and self.action is Action.DELETE else self
 
 
-def decide(
-    key: str, original: Original | None, replica: Replica, rules: tuple[Rule, ...], *, is_name_shared: bool = False
+def decide(  # noqa: PLR0913 - two by keyword
+    key: str,
+    original: Original | None,
+    replica: Replica,
+    rules: tuple[Rule, ...],
+    *,
+    is_name_shared: bool = False,
+    before: Decision | None = None,
 ) -> Decision:
     """Say what makes the replica equal to the original. Pure.
 
@@ -61,33 +70,33 @@ def decide(
         replica: the destination's state.
         rules: those that cover the key and share the destination, the highest priority first; not empty.
         is_name_shared: whether a rule gives the copy's name to another key as well.
+        before: what was decided before; its rule and stamp are right still if it was of the same original.
 
     Raises:
         Refused: the object cannot be replicated as it is.
     """
     if original is None:
         return _decide_removal(key, replica, rules, is_name_shared=is_name_shared)
-    rule = next((rule for rule in rules if rule.matches(original)), None)
-    if rule is None:
+    if before and before.original == original:
+        rule, stamp = before.rule, before.stamp
+    elif matching := next((rule for rule in rules if rule.matches(original)), None):
+        rule, stamp = matching, mapping.stamp_of(original, matching)
+    else:
         names = " and ".join(repr(rule.id) for rule in rules)
         return Decision(Action.NOTHING, f"excluded by {names}: the tags are not those asked for", rules[0])
-    stamp = mapping.stamp_of(original, rule)
-    if mapping.is_equal(original, replica, stamp):
-        return Decision(Action.NOTHING, EQUAL, rule, stamp)
-    if mapping.has_same_bytes(original, replica, stamp) and not mapping.is_earlier(stamp, replica.stamp):
-        # A customTime that would go back is refused: https://cloud.google.com/storage/docs/metadata#custom-time
-        return Decision(
-            Action.PATCH,
-            "the bytes are equal, the metadata is not",
-            rule,
-            mapping.before_rewrite(original, replica, stamp),
-        )
+    if is_there := replica.exists:
+        if mapping.is_equal(original, replica, stamp):
+            return Decision(Action.NOTHING, EQUAL, rule, stamp, original)
+        if mapping.has_same_bytes(original, replica, stamp) and not mapping.is_earlier(stamp, replica.stamp):
+            # A customTime that would go back is refused: https://cloud.google.com/storage/docs/metadata#custom-time
+            patch = mapping.before_rewrite(original, replica, stamp)
+            return Decision(Action.PATCH, "the bytes are equal, the metadata is not", rule, patch)
     if original.archived:
         raise Refused(
             f"{original.key!r} is archived ({original.storage_class}): restore it, and its event replicates it",
             code="SrcObjectArchived",
         )
-    return Decision(Action.PUT, "the bytes differ" if replica.exists else "no replica", rule, stamp)
+    return Decision(Action.PUT, "the bytes differ" if is_there else "no replica", rule, stamp, original)
 
 
 def _decide_removal(key: str, replica: Replica, rules: tuple[Rule, ...], *, is_name_shared: bool) -> Decision:

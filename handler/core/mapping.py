@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC
 
 from handler.core.errors import Refused
 from handler.core.model import LONG_REWRITE, TIB, Headers, Lock, Original, Replica, Rule, Stamp
@@ -24,6 +23,8 @@ CONTEXT_BYTES = 256
 _NO_CONTEXT = re.compile(r"^google:|['\"\\/]")
 TAG = "s3-tag-"
 RESERVED = (PROVENANCE, TAG)
+_BYTES = tuple(PROVENANCE + name for name in ("bucket", "etag", "size"))
+"""What of the provenance names the bytes."""
 _DEFAULT_TYPE = "application/octet-stream"
 LARGEST = 5 * TIB
 """The largest object GCS has; S3's are larger."""
@@ -52,7 +53,7 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
     if headers.content_encoding is not None:
         headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
     storage_class = storage_class_of(original, rule)
-    metadata |= _provenance(original, rule, _digest(headers, metadata, storage_class, contexts))
+    metadata |= provenance_of(original, rule, digest_of(headers, metadata, storage_class, contexts))
     return Stamp(
         headers=headers,
         metadata=metadata,
@@ -113,28 +114,6 @@ def made_by(replica: Replica) -> str | None:
     return replica.stamp.metadata.get(PROVENANCE + "rule")
 
 
-def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
-    """Return True if a listing's entry for the replica shows it to be equal to a listing's entry for the original.
-
-    S3's listings have neither tags, nor headers, nor checksums other than the ETag. So this trusts the digest that the
-    replica carries, and checks that the replica's own headers, metadata and bytes still are what was digested and
-    recorded. False means only that the listings cannot tell, as S3's do not of locks.
-    """
-    if rule.locks:
-        return False
-    metadata = replica.stamp.metadata
-    own = {name: value for name, value in metadata.items() if not name.startswith(PROVENANCE)}
-    contexts = (replica.stamp.contexts or {}) if rule.replicate_tags and rule.tags_as_contexts else None
-    digest = _digest(replica.stamp.headers, own, storage_class_of(original, rule), contexts)
-    found = provenance(metadata)
-    found.pop(PROVENANCE + "version-id", None)
-    is_recorded = replica.crc32c is not None and replica.crc32c == metadata.get(CRC32C)
-    is_md5 = replica.md5 is not None and base64.b64decode(replica.md5).hex() == original.etag
-    is_same_state = replica.size == original.size and found == _provenance(original, rule, digest)
-    is_same_state = is_same_state and rule.kms_key in {None, replica.stamp.kms_key}
-    return is_same_state and (is_recorded or is_md5)
-
-
 def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
     """Return True if the replica has the original's bytes and everything that `stamp` asks for.
 
@@ -145,8 +124,35 @@ def is_equal(original: Original, replica: Replica, stamp: Stamp) -> bool:
     return (
         has_same_bytes(original, replica, stamp)
         and has_same_attributes(replica.stamp, stamp)
-        and (_agreed(original, replica) or replica.crc32c in {None, replica.stamp.metadata.get(CRC32C)})
+        and (replica.crc32c in {None, replica.stamp.metadata.get(CRC32C)} or bool(_agreement(original, replica)))
     )
+
+
+def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
+    """Return True if the replica's bytes are the original's: by a strong checksum, or by its provenance.
+
+    Provenance is believed only while the bytes have the checksum that was recorded with it.
+    """
+    if not replica.exists or replica.size != original.size:
+        return False
+    if (agreement := _agreement(original, replica)) is not None:
+        return agreement
+    ours, wanted = replica.stamp.metadata, stamp.metadata
+    known = {replica.crc32c, ours.get(CRC32C)} - {None}
+    if len(known) > 1:
+        return False
+    return all(ours.get(name) == wanted[name] for name in _BYTES)
+
+
+def _agreement(original: Original, replica: Replica) -> bool | None:
+    """Return True if a checksum of both sides is the same, False if one differs, None if they have none in common."""
+    agreement = None
+    for ours, theirs in ((original.checksums.get("CRC32C"), replica.crc32c), (original.md5, replica.md5)):
+        if ours is not None and theirs is not None:
+            if ours != theirs:
+                return False
+            agreement = True
+    return agreement
 
 
 def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
@@ -155,7 +161,7 @@ def has_same_attributes(actual: Stamp, wanted: Stamp) -> bool:
         wanted.kms_key in {None, actual.kms_key}
         and wanted.contexts in (None, actual.contexts or {})
         and (wanted.lock is None or wanted.lock.is_met_by(actual.lock or Lock()))
-        and _comparable(actual.headers) == _comparable(wanted.headers)
+        and (actual.headers == wanted.headers or _comparable(actual.headers) == _comparable(wanted.headers))
         and _compared(actual.metadata) == _compared(wanted.metadata)
         and not is_earlier(actual, wanted)
     )
@@ -167,30 +173,9 @@ def is_earlier(one: Stamp, other: Stamp) -> bool:
     return second is not None and (first is None or first < second)
 
 
-def has_same_bytes(original: Original, replica: Replica, stamp: Stamp) -> bool:
-    """Return True if the replica's bytes are the original's: by a strong checksum, or by its provenance.
-
-    Provenance is believed only while the bytes have the checksum that was recorded with it.
-    """
-    if not replica.exists or replica.size != original.size or _contradicted(original, replica):
-        return False
-    if _agreed(original, replica):
-        return True
-    known = {replica.crc32c, replica.stamp.metadata.get(CRC32C)} - {None}
-    if len(known) > 1:
-        return False
-    ours, wanted = provenance(replica.stamp.metadata), provenance(stamp.metadata)
-    return all(ours.get(PROVENANCE + name) == wanted[PROVENANCE + name] for name in ("bucket", "etag", "size"))
-
-
 def provenance(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the part of custom metadata that says which state of which key, by which rule, a replica is of."""
     return {name: value for name, value in _compared(metadata).items() if name.startswith(PROVENANCE)}
-
-
-def has_provenance(replica: Replica, stamp: Stamp) -> bool:
-    """Return True if the replica names the same state of the same key, and the same rule, as the stamp."""
-    return provenance(replica.stamp.metadata) == provenance(stamp.metadata)
 
 
 def before_rewrite(original: Original, replica: Replica, stamp: Stamp) -> Stamp:
@@ -227,16 +212,17 @@ def checked(stamp: Stamp, check: str, replica: Replica | None = None) -> Stamp:
 
 def standing_check(original: Original, replica: Replica) -> str:
     """Return the check that a replica's bytes have passed already: their own, or that both sides' checksums agree."""
-    return replica.stamp.metadata.get(CHECK) or ("both sides" if _agreed(original, replica) else "none")
+    return replica.stamp.metadata.get(CHECK) or ("both sides" if _agreement(original, replica) else "none")
 
 
-def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
+def provenance_of(original: Original, rule: Rule, digest: str) -> dict[str, str]:
+    """Return the custom metadata that say which state of which key, by which rule, a copy is of."""
     fields = {
         "bucket": rule.source,
         "rule": rule.id,
         "etag": original.etag,
         "size": str(original.size),
-        "last-modified": _iso(original.last_modified),
+        "last-modified": original.last_modified.astimezone(UTC).isoformat(),
         "digest": digest,
     }
     if rule.destination_key(original.key) != original.key:
@@ -246,10 +232,10 @@ def _provenance(original: Original, rule: Rule, digest: str) -> dict[str, str]:
     return {PROVENANCE + name: value for name, value in fields.items()}
 
 
-def _digest(
+def digest_of(
     headers: Headers, metadata: Mapping[str, str], storage_class: str | None, contexts: Mapping[str, str] | None
 ) -> str:
-    """A digest of the mapped attributes, so that one metadata read settles equality whatever a store normalises."""
+    """Return a digest of the mapped attributes: one metadata read settles equality whatever a store normalises."""
     attributes: list[object] = [headers, sorted(metadata.items()), storage_class]
     if contexts is not None:
         attributes.append(sorted(contexts.items()))
@@ -257,35 +243,17 @@ def _digest(
 
 
 def _compared(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The custom metadata without what tells how and when the bytes were checked."""
+    """Return the custom metadata without what tells how and when the bytes were checked."""
     return {name: value for name, value in metadata.items() if name not in {CHECK, CRC32C}}
 
 
-def _comparable(headers: Headers) -> list[str | None]:
-    """The headers as a store may hand them out: an empty one is none, and GCS's default is no Content-Type."""
-    values = [value or None for value in headers]
-    return [None if values[0] == _DEFAULT_TYPE else values[0], *values[1:]]
-
-
-def _agreed(original: Original, replica: Replica) -> bool:
-    """Whether a strong checksum known on both sides is the same."""
-    return any(ours is not None and ours == theirs for ours, theirs in _checksums(original, replica))
-
-
-def _contradicted(original: Original, replica: Replica) -> bool:
-    """Whether a checksum known on both sides differs."""
-    return any(None not in pair and pair[0] != pair[1] for pair in _checksums(original, replica))
-
-
-def _checksums(original: Original, replica: Replica) -> tuple[tuple[str | None, str | None], ...]:
-    return (original.checksums.get("CRC32C"), replica.crc32c), (original.md5, replica.md5)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
+def _comparable(headers: Headers) -> tuple[str | None, ...]:
+    """Return the headers as a store may hand them out: an empty one is none, and GCS's default is no Content-Type."""
+    kind, *others = headers
+    return (None if kind == _DEFAULT_TYPE else kind or None, *(value or None for value in others))
 
 
 def _without_aws_chunked(encoding: str) -> str | None:
-    """Content-Encoding less `aws-chunked`, which was of the upload to S3 and not of the object."""
+    """Return Content-Encoding less `aws-chunked`, which was of the upload to S3 and not of the object."""
     kept = [token.strip() for token in encoding.split(",") if token.strip().lower() not in {"aws-chunked", ""}]
     return ", ".join(kept) or None

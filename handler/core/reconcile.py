@@ -65,6 +65,8 @@ class _Loop:
         self.replica: Replica | None = None
         """What is at the destination; None: to be looked at."""
         self.original: Original | None = None
+        self.decision: Decision | None = None
+        """What was decided when a GET found the original; None: nothing yet."""
         self.lost = False
         """Whether the last attempt lost a race."""
         self.patched: Generation | None = None
@@ -100,7 +102,7 @@ class _Loop:
         try:
             with self.route.source.open(self.key) as body:
                 if body.size <= SMALL:
-                    decision = decide(self.key, body.original, replica, self.route.rules)
+                    decision = self.decision = decide(self.key, body.original, replica, self.route.rules)
                     if decision.action is Action.PUT:
                         copied = self.copying.put(body, decision.stamp, expect=replica.generation)
                         self.replica = self.did(Action.PUT, *copied)
@@ -113,7 +115,8 @@ class _Loop:
         """Decide on what a look found."""
         if not self.copying.is_current(original):
             return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
-        decision = decide(self.key, original, replica, self.route.rules, is_name_shared=self.route.is_name_shared)
+        rules, shared = self.route.rules, self.route.is_name_shared
+        decision = decide(self.key, original, replica, rules, is_name_shared=shared, before=self.decision)
         decision = decision.without_spelling(replica) if self.patched == replica.generation else decision
         return decision.held_back(dry_run=self.route.dry_run, deferred=self.route.defer_delete is not None)
 

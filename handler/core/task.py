@@ -66,8 +66,3 @@ class Change:
     def target(self) -> tuple[str, str, CopyTask | None]:
         """Return what is to be worked on: changes of one target are one piece of work."""
         return self.bucket, self.key, self.task
-
-    @property
-    def created(self) -> bool:
-        """Return True if the event speaks of a new object, so that guessing its replica absent is worth while."""
-        return self.event.startswith(("ObjectCreated", "Object Created"))

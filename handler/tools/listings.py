@@ -13,6 +13,7 @@ from handler.adapters.gcs.destination import GcsDestination
 from handler.adapters.gcs.errors import translated
 from handler.config import Settings
 from handler.core import mapping
+from handler.core.listed import is_of_state
 from handler.core.model import Original, Replica, Rule
 from handler.core.plan import STAGING
 from handler.tools.held import Copy
@@ -103,7 +104,7 @@ class Listings:
 
     def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
         """Return True if the two listings alone show the copy to be equal."""
-        return mapping.is_of_state(copy, original, self._maker(copy, rule, original.key))
+        return is_of_state(copy, original, self._maker(copy, rule, original.key))
 
     def _maker(self, copy: Replica, rule: Rule, key: str) -> Rule:
         """Return the rule that the copy names if it may have made the copy, else the rule of the listing.

@@ -61,7 +61,7 @@ PLANTED = (
         fault="never lets a probe through an open circuit",
         module=breaker,
         function="_Circuit.admit",
-        old="if self._looked <= now < self._until or self._probe is not None:",
+        old="if self._looked <= now < self._until or self.probe is not None:",
         new="if True:",
         scenario="GCS is away for a minute",
         invariant=liveness_run.LATE_AFTER,
@@ -142,7 +142,7 @@ PLANTED = (
     Planted(
         fault="lets one key's error out of its thread",
         module=batch,
-        function="_collected",
+        function="Replicator._one",
         old="errors.append(error)",
         new="raise",
         scenario="a key of a batch fails",
