@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 
 from handler.core.composing import FAN, compose, join_span, verified_parts
@@ -12,7 +12,7 @@ from handler.core.errors import Corrupt, Moved, Unavailable
 from handler.core.model import ABSENT, SMALL, Generation, Replica, Span, Stamp
 from handler.core.partials import Layout, is_of_parts
 from handler.core.plan import StagedPart, coverage, cut_name, divide, overlap
-from handler.core.staging import Staged, Staging, mark, sweep
+from handler.core.staging import Staging, mark, sweep
 from handler.core.steps import Progress
 from handler.core.task import CopyTask
 
@@ -20,54 +20,35 @@ STREAMS = 4
 """Into how many at least the work of one invocation is cut, where that is long enough."""
 
 
-@dataclass
 class Attempt:
-    """What one invocation finds staged of a large copy, and adds to it."""
+    """What one invocation finds staged of a large copy, and adds to it.
 
-    staging: Staging
-    task: CopyTask | None
-    is_huge: bool
-    """Whether others copy the spans at once."""
-    staged: Staged = field(init=False)
-    """What there is of the task's span, or of the whole."""
-    others_miss: bool = False
-    """Whether other spans than the task's are not whole."""
-    joined: bool = False
-    copied: bool = False
-    late: bool = False
-    """Whether there is no time for what is left."""
+    Args:
+        staging: the copy.
+        task: the span that is this invocation's own; None: the whole.
+        has_queue: whether messages can be sent to others.
+        is_huge: whether others are to copy all spans.
+    """
 
-    def __post_init__(self) -> None:
-        if not self.task:
-            self.staged = self.staging.blocks() if self.is_huge else self.staging.all()
+    def __init__(self, staging: Staging, task: CopyTask | None, *, has_queue: bool, is_huge: bool) -> None:
+        self.staging, self.task = staging, task
+        self.span = task.span if task else Span(0, staging.original.size)
+        self.now = Progress(is_message=task is not None, has_queue=has_queue)
+        if task is None:
+            self.staged = staging.blocks() if is_huge else staging.all()
+            is_sent = has_queue and (is_huge or self.staged.marker.exists)
+            self.now = self.now._replace(is_sent=is_sent, missing=bool(self.staged.gaps))
             return
         self._list_blocks()
-        if overlap(self.staged.gaps, self.task.span):
-            own = self.staging.of_span(self.task.span)
-            self.staged, self.joined = own._replace(found={**own.found, **self.staged.found}), False
-
-    @property
-    def span(self) -> Span:
-        """The bytes that are to be copied."""
-        return self.task.span if self.task else Span(0, self.staging.original.size)
-
-    def progress(self, *, has_queue: bool) -> Progress:
-        """Return what the next step depends on."""
-        return Progress(
-            is_message=self.task is not None,
-            has_queue=has_queue,
-            is_sent=has_queue and (self.is_huge or self.staged.marker.exists),
-            missing=bool(self.staged.gaps),
-            copied=self.copied,
-            late=self.late,
-            joined=self.joined,
-            others_miss=self.others_miss,
-        )
+        if overlap(self.staged.gaps, task.span):
+            own = staging.of_span(task.span)
+            self.staged = own._replace(found={**own.found, **self.staged.found})
+            self.now = self.now._replace(joined=False, missing=bool(own.gaps))
 
     def _list_blocks(self) -> None:
         """List the spans that are whole, as the task's own is by now."""
-        self.staged, self.joined = self.staging.blocks(), True
-        self.others_miss = bool(self.staged.gaps)
+        self.staged = self.staging.blocks()
+        self.now = self.now._replace(joined=True, others_miss=bool(self.staged.gaps))
 
     def copy(self) -> None:
         """Copy what is missing, side by side, as far as there is time; few gaps are cut, so that each stream has one.
@@ -82,16 +63,17 @@ class Attempt:
             [(task, cut) for task, hole in tasks for cut in divide(hole, streams, task, shortest=2 * SMALL)]
         )
         parts, gaps = coverage([*self.staged.parts, *made], self.span)
-        self.staged, self.copied = self.staged._replace(parts=parts, gaps=gaps), bool(made)
-        self.late = refused or (self.task is not None and self.copied and not self.staging.has_time())
-        if gaps and not self.late:
+        late = refused or (self.task is not None and bool(made) and not self.staging.has_time())
+        self.staged = self.staged._replace(parts=parts, gaps=gaps)
+        self.now = self.now._replace(missing=bool(gaps), copied=bool(made), late=late)
+        if gaps and not late:
             raise Moved(f"{self.staging.plan.copy.name!r}: another is putting the bytes {gaps[0]}")
 
     def _side_by_side(self, tasks: Sequence[tuple[CopyTask, Span]]) -> tuple[list[StagedPart], bool]:
         """Copy gaps; return what was copied, and whether there was too little time for all of it.
 
-        The first part may begin however slow it was of late. The first failure ends the others. It is raised once none
-        is under way: what went on beyond that would put parts in a later invocation, when nobody looks for them.
+        The first part may begin however slow the last ones were. The first failure ends the others. It is raised once
+        none is under way: a copy that outlived the invocation would put parts when nobody looks for them any more.
         """
         failures: list[Exception] = []
         refused: list[int] = []
@@ -139,7 +121,7 @@ class Attempt:
             parts = [*chain.from_iterable(self.staging.side_by_side(joined, self.staging.plan.tasks))]
         if is_of_parts(self.staging.check):
             parts = verified_parts(self.staging, Layout(self.staging.original.parts, 0), parts)
-        self.staged, self.joined = self.staged._replace(parts=parts), True
+        self.staged, self.now = self.staged._replace(parts=parts), self.now._replace(joined=True)
 
     def compose(self, stamp: Callable[[str], Stamp], expect: Generation) -> tuple[Replica, str]:
         """Join what covers the whole to the copy; remove it all if it is not what S3 holds."""

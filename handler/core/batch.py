@@ -36,27 +36,27 @@ class Work:
 
     @property
     def target(self) -> tuple[str, str, CopyTask | None]:
-        """See `Change.target`."""
+        """Return what is worked on; see `Change.target`."""
         return self.changes[-1].target
 
     @property
     def task(self) -> CopyTask | None:
-        """Set where it is one part of a large copy."""
+        """Return the part of a large copy that is asked for, if it is one."""
         return self.changes[-1].task
 
     @property
     def may_delete(self) -> bool:
-        """Whether a delete is carried out at once, rather than sent to the deletes queue."""
+        """Return True if a delete is carried out at once, rather than sent to the deletes queue."""
         return any(change.may_delete for change in self.changes)
 
     @property
     def size(self) -> int:
-        """Bytes, as far as the events tell."""
+        """Return the object's bytes as the last event says them, 0 if it does not."""
         return self.changes[-1].size or 0
 
     @property
     def guess_absent(self) -> bool:
-        """Whether the replica is likely absent: the first word of one small new object.
+        """Return True if the replica is likely absent: this is the first event of a small new object.
 
         A copy may be of an object onto itself, for its metadata; then no byte is to move.
         """
@@ -164,7 +164,7 @@ class Replicator:
         return Result(work=work, outcomes=tuple(outcomes), errors=tuple(errors))
 
     def _remember(self, name: tuple[str, str], *, present: bool) -> None:
-        """Remember which copies there are, as a hint: an event told twice then finds its copy without sending it."""
+        """Remember which copies there are, as a hint: a second event of a key then looks before it copies."""
         if not present:
             self._present.discard(name)
             return

@@ -153,7 +153,7 @@ class Circuits:
         return self._circuits[place]
 
     def _open_for(self, outage: float) -> float:
-        """Seconds until the next probe; jitter keeps the instances' probes apart."""
+        """Return the seconds until the next probe; jitter keeps the instances' probes apart."""
         longest = min(LONGEST_OPEN, max(SHORTEST_OPEN, outage / 4))
         return longest * (1 - self._chance() / 2)
 

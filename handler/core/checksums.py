@@ -43,11 +43,11 @@ class Check:
 
     @property
     def actual(self) -> str:
-        """The checksum of all that was read so far, in base64."""
+        """Return the checksum of all that was read so far, in base64."""
         return base64.b64encode(self.hash.digest()).decode()
 
     def verify(self, key: str) -> None:
-        """Compare.
+        """Compare the checksum of what was read with the expected one.
 
         Raises:
             Corrupt: the bytes are not what S3 holds.
@@ -74,7 +74,7 @@ def check_of(original: Original) -> Check | None:
 
 
 def begin(algorithm: str) -> Hash:
-    """Begin a checksum by its name."""
+    """Return a new hash by the algorithm's name."""
     return _HASHES["MD5" if algorithm == "ETAG" else algorithm]()
 
 

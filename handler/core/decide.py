@@ -62,7 +62,7 @@ def decide(  # noqa: PLR0913 - two by keyword
     is_name_shared: bool = False,
     before: Decision | None = None,
 ) -> Decision:
-    """Say what makes the replica equal to the original. Pure.
+    """Return what makes the replica equal to the original. Pure.
 
     Args:
         key: the source's.
@@ -100,7 +100,7 @@ def decide(  # noqa: PLR0913 - two by keyword
 
 
 def _decide_removal(key: str, replica: Replica, rules: tuple[Rule, ...], *, is_name_shared: bool) -> Decision:
-    """Decide what becomes of the copy of a key that the source no longer has.
+    """Return what becomes of the copy of a key that the source no longer has.
 
     The rule that made the copy decides. If no rule has that ID any more, each rule that shares the name must agree.
     A copy that names no rule was made by a release that did not name keys either: it may be of another key.

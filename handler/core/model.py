@@ -34,7 +34,7 @@ class Span(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes in the span."""
+        """Return the number of bytes."""
         return self.stop - self.start
 
 
@@ -69,7 +69,7 @@ class Headers(NamedTuple):
 class Lock(NamedTuple):
     """What keeps an object from being deleted, in GCS's words, as far as it is known and still in force.
 
-    S3 answers who may not see a lock as if there were none. So what is not told of is left as it is.
+    Without the permission to see a lock, S3 answers as if there were none. So an unknown lock changes nothing at GCS.
     """
 
     mode: str = ""
@@ -166,7 +166,7 @@ class Stamp:
 
     @property
     def of_bytes(self) -> Stamp:
-        """How the bytes are stored, and nothing else: what a part of the copy has in common with it."""
+        """Return how the bytes are stored, and nothing else: what a part of the copy has in common with it."""
         return Stamp(storage_class=self.storage_class, kms_key=self.kms_key)
 
     def recording(self, crc32c: str) -> Stamp:
@@ -190,7 +190,7 @@ class Replica:
 
     @property
     def exists(self) -> bool:
-        """Whether there is an object at all."""
+        """Return True if there is an object."""
         return self.generation != ABSENT
 
 
@@ -226,15 +226,15 @@ class Rule:
     """The Cloud KMS key for copies; None: the bucket's default."""
 
     def covers(self, key: str) -> bool:
-        """Whether the rule speaks of this key, its tags aside."""
+        """Return True if the rule applies to this key, whatever its tags."""
         return self.enabled and key.startswith(self.prefix)
 
     def matches(self, original: Original) -> bool:
-        """Whether the rule applies to this object, its tags included."""
+        """Return True if the rule applies to this object, its tags included."""
         return self.covers(original.key) and self.tags.items() <= original.tags.items()
 
     def destination_key(self, key: str) -> str:
-        """The name of the copy of `key`."""
+        """Return the name of the copy of `key`."""
         if self.replace_prefix is not None:
             key = self.replace_prefix + key[len(self.prefix) :]
         return self.destination_prefix + key

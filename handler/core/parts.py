@@ -155,10 +155,11 @@ class Parts:
             Unavailable: time ran out, and nothing was copied, or there is no queue to hand the rest over. What was
                 copied remains.
         """
-        is_huge = self._send is not None and staging.original.size >= self._huge
-        attempt = Attempt(staging, task, is_huge=is_huge)
+        has_queue = self._send is not None
+        is_huge = has_queue and staging.original.size >= self._huge
+        attempt = Attempt(staging, task, has_queue=has_queue, is_huge=is_huge)
         while True:
-            match next_step(attempt.progress(has_queue=self._send is not None)):
+            match next_step(attempt.now):
                 case Step.COPY:
                     attempt.copy()
                 case Step.JOIN:

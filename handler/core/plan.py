@@ -51,22 +51,22 @@ class Plan:
 
     @cached_property
     def prefix(self) -> str:
-        """What the names of all that is staged by this plan begin with."""
+        """Return what the names of all that is staged by this plan begin with."""
         return state_prefix(self.copy) + (f"{self.copy.plan}/" if self.copy.plan else "")
 
     @property
     def blocks(self) -> str:
-        """The name from which on whole spans are listed, and the marker."""
+        """Return the name from which on whole spans are listed, and the marker."""
         return self.prefix + _BLOCK
 
     @property
     def marker(self) -> str:
-        """The name of the object that says that all spans were handed over."""
+        """Return the name of the object that says that all spans were handed over."""
         return f"{self.prefix}sent{self._tail}"
 
     @property
     def exact(self) -> str:
-        """The name of the object that says that S3's parts are not of one size."""
+        """Return the name of the object that says that S3's parts are not of one size."""
         return f"{state_prefix(self.copy)}exact"
 
     def parts_of(self, span: Span) -> tuple[str, str]:
@@ -110,7 +110,7 @@ class StagedPart(NamedTuple):
 
     @property
     def span(self) -> Span:
-        """Its bytes."""
+        """Return which bytes it has."""
         return Span(self.start, self.start + self.size)
 
 
@@ -152,7 +152,7 @@ def layout_of_whole(copy: LargeCopy) -> Layout:
 
 
 def divide(gap: Span, count: int, of: CopyTask, *, shortest: int) -> list[Span]:
-    """Cut a gap into up to so many, at S3's boundaries where these are near or the check asks for it."""
+    """Return a gap cut into at most `count` spans, at S3's boundaries where these are near or the check asks for it."""
     size, check = gap.size, of.copy.check
     count = max(1, min(count, size // shortest))
     cuts = [gap.start + size * at // count for at in range(1, count)]

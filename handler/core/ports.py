@@ -14,11 +14,11 @@ class Reader(Protocol):
 
     @property
     def original(self) -> Original:
-        """The state that is being read."""
+        """Return the state that is being read."""
 
     @property
     def size(self) -> int:
-        """How many bytes will come in all."""
+        """Return how many bytes will come in all."""
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes (all that are left where negative), b"" at the end.

@@ -1,4 +1,4 @@
-"""How fast bytes were of late, and so how many there is time for."""
+"""How fast the last streams were, and so how many bytes there is time for."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SLOW, _FAIR = 256 * KIB, 4 * MIB
 _ALL, _AGAIN = MIB, MIB
 """The same: of all streams together, which is the least bandwidth limit; of one after a delivery that failed."""
 _MARGIN = 1.25
-"""How much more time is asked for than a stream took of late."""
+"""How much more time is asked for than the measured rate needs."""
 _REMEMBERED = 8
 """Measurements that are remembered: two of each stream, and time enough to forget one that was an accident."""
 
 
 class RateEstimate:
-    """How fast one stream was of late, at its slowest, and so how much there is time for.
+    """Estimates how many bytes there is time for, by the slowest of the last measured streams.
 
     Args:
         left: seconds until the work must be done.
@@ -62,11 +62,11 @@ class RateEstimate:
         return int(max(0.0, self._left()) * self._rate(_AGAIN if redelivered else _FAIR) / _MARGIN)
 
     def allows(self, size: int, *, redelivered: bool) -> bool:
-        """Whether so many bytes can go in one stream; after a delivery that failed, less is taken for granted."""
+        """Return True if so many bytes can go in one stream; after a failed delivery, a slower one is assumed."""
         return size <= self._possible(_SLOW if redelivered else _FAIR)
 
     def _possible(self, otherwise: int) -> int:
-        """Bytes that one stream moves in half of the time that is left."""
+        """Return the bytes that one stream moves in half of the time that is left."""
         return int(max(0.0, self._left()) / 2 * self._rate(otherwise))
 
     def _rate(self, otherwise: float) -> float:
@@ -74,9 +74,9 @@ class RateEstimate:
 
     @contextmanager
     def measured(self, size: int) -> Iterator[None]:
-        """Learn from what is done inside; where that fails it was no faster. A few bytes tell of the delay only.
+        """Measure what is done inside; a failure counts as that slow. Few bytes show only the delay, and do not count.
 
-        Where another was first, nothing was done.
+        A `Moved` does not count either: another writer was first, and nothing was copied.
         """
         began = self._clock()
         done = True

@@ -112,7 +112,7 @@ class _Loop:
         return True
 
     def decide(self, original: Original | None, replica: Replica) -> Decision:
-        """Decide on what a look found."""
+        """Return what to do about what a look found."""
         if not self.copying.is_current(original):
             return Decision(Action.NOTHING, "superseded: the part is of an older state", self.route.rules[0])
         rules, shared = self.route.rules, self.route.is_name_shared

@@ -57,7 +57,7 @@ class Staging:
 
     @property
     def check(self) -> str:
-        """By which of S3's checksums the copy is verified, "" where by none."""
+        """Return by which of S3's checksums the copy is verified, "" where by none."""
         return self.plan.copy.check
 
     def all(self) -> Staged:
@@ -146,8 +146,8 @@ class Staging:
                 with self.rate.measured(span.size):
                     part = self.destination.put(name, reader, stamp, expect=before.generation)
                 if check and value is None:
-                    told = self._stamp(check.actual, span, layout, {CRC32C: part.crc32c or ""})
-                    part = self.destination.patch(name, told, expect=part.generation)
+                    stamp = self._stamp(check.actual, span, layout, {CRC32C: part.crc32c or ""})
+                    part = self.destination.patch(name, stamp, expect=part.generation)
             except Moved:
                 part = self.destination.head(name)
                 if not part.exists:
