@@ -42,8 +42,12 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 _PROCESSES = multiprocessing.get_context("forkserver")
 
 
-def serve_s3(pipe: Connection) -> None:
-    """Run moto until the pipe closes; each question there is answered with the bounds of all ranged GETs so far."""
+def serve_s3(pipe: Connection, body: Body) -> None:
+    """Run moto until the pipe closes; each question there is answered with the bounds of all ranged GETs so far.
+
+    moto reads all of an object for each ranged GET, which for this one takes longer than the function waits. So the
+    bytes of a range are made up here, and the headers are those of moto's HEAD.
+    """
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # heavy
     from werkzeug.serving import make_server
 
@@ -51,9 +55,23 @@ def serve_s3(pipe: Connection) -> None:
     app, asked = DomainDispatcherApplication(create_backend_app), []
 
     def noting(environ: Any, start_response: Any) -> Any:
-        if environ["REQUEST_METHOD"] == "GET" and (found := _RANGE.match(environ.get("HTTP_RANGE", ""))):
-            asked.append((int(found[1]), int(found[2]) + 1))
-        return app(environ, start_response)
+        found = _RANGE.match(environ.get("HTTP_RANGE", ""))
+        if environ["REQUEST_METHOD"] != "GET" or not found:
+            return app(environ, start_response)
+        start, stop = int(found[1]), min(int(found[2]) + 1, body.size)
+        asked.append((start, stop))
+        told: list[Any] = []
+        whole = {name: value for name, value in environ.items() if name != "HTTP_RANGE"} | {"REQUEST_METHOD": "HEAD"}
+        list(app(whole, lambda *answer: told.extend(answer)))
+        status, headers = told[:2]
+        if not status.startswith("200"):
+            start_response(status, headers)
+            return []
+        own = {"content-length", "content-range"}
+        kept = [(name, value) for name, value in headers if name.lower() not in own and "checksum" not in name.lower()]
+        bounds = {"Content-Length": str(stop - start), "Content-Range": f"bytes {start}-{stop - 1}/{body.size}"}
+        start_response("206 Partial Content", [*kept, *bounds.items()])
+        return body.pieces(start, stop)
 
     with moto_fixes.applied():
         server = make_server("127.0.0.1", 0, noting, threaded=True)
@@ -71,7 +89,7 @@ def serve_s3(pipe: Connection) -> None:
 def s3_with(key: str, body: Body, folder: Path) -> Iterator[tuple[str, Callable[[], list[Span]]]]:
     """Run S3 with one object and a checksum of it; yield its URL, and what returns all ranged GETs."""
     here, there = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=serve_s3, args=(there,), daemon=True)
+    process = _PROCESSES.Process(target=serve_s3, args=(there, body), daemon=True)
     process.start()
     there.close()
 
