@@ -69,7 +69,7 @@ class Verifier:
 
     Args:
         settings: the rules, and how to reach both sides.
-        mend: whether to make equal what is not.
+        repair: whether to make equal what is not.
         thorough: whether to check every key, whatever the listings show.
         within_rules: whether to list only names under the rules' prefixes; orphans elsewhere are not found then.
         removing: which orphans to remove: what their places begin with (`gs://bucket/prefix`).
@@ -81,14 +81,14 @@ class Verifier:
         self,
         settings: config.Settings,
         *,
-        mend: bool = False,
+        repair: bool = False,
         thorough: bool = False,
         within_rules: bool = False,
         removing: Sequence[str] = (),
         allowed: float | None = None,
         pause: Callable[[], None] = lambda: time.sleep(PAUSE),
     ) -> None:
-        self._settings, self._mend, self._allowed, self._pause = settings, mend, allowed, pause
+        self._settings, self._repair, self._allowed, self._pause = settings, repair, allowed, pause
         self._within_rules, self._removes = within_rules, bool(removing)
         self._open = ExitStack()
         self.dry = self._wiring(settings, dry_run=True)
@@ -116,20 +116,20 @@ class Verifier:
         doubts = self.listings.doubts(s3)
         orphans = self.orphans
         with closing(Held()) as deletes:
-            yield from self._mended(doubts, deletes) if self._mend else self._named(doubts, deletes)
+            yield from self._repaired(doubts, deletes) if self._repair else self._named(doubts, deletes)
             if not self._within_rules:
                 orphans.search()
             self.excess = self._excess(deletes)
-            if self._mend:
+            if self._repair:
                 yield from self._deleted(deletes)
             for what, copies in (("orphan", orphans.left), ("kept", orphans.kept)):
                 yield from (Finding(what, *_places(copy), why) for copy, why in copies.reasons())
             yield from self._removed(orphans)
 
     def _excess(self, deletes: Held) -> str:
-        """Return why too much would be deleted by this run; if it deletes nothing, by a run with --mend."""
+        """Return why too much would be deleted by this run; if it deletes nothing, by a run with --repair."""
         doomed, copies = self.orphans.doomed, self.listings.copies + self.orphans.copies
-        if self._removes and not self._mend:
+        if self._removes and not self._repair:
             return doomed.excess(copies, self._allowed)
         return deletes.excess(copies, self._allowed, beside=[doomed])
 
@@ -146,7 +146,7 @@ class Verifier:
         for copy, found in _checked(self.dry, again):
             yield from _noted(deletes, copy, found)
 
-    def _mended(self, doubts: Iterable[Doubt], deletes: Held) -> Iterator[Finding]:
+    def _repaired(self, doubts: Iterable[Doubt], deletes: Held) -> Iterator[Finding]:
         """Copy and patch at once, and hold the deletes."""
         without_deletes = tuple(replace(rule, deletes=False) for rule in self._settings.rules)
         copying = self._wiring(replace(self._settings, rules=without_deletes))

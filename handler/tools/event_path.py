@@ -12,7 +12,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from handler.config import Settings
-from handler.tools import notifications
+from handler.tools.notification_document import is_same, wanted_of
 from handler.tools.rows import CLIENTS, Row, Wrong, judged
 
 _SENDS = {"sqs:sendmessage", "sqs:*", "*"}
@@ -52,7 +52,7 @@ def _region(s3: Any, place: Mapping[str, str]) -> str:
 def _notification(s3: Any, place: Mapping[str, str], wiring: Wiring) -> str:
     """Another tool that writes the bucket's notifications as a whole takes ours away."""
     current = s3.get_bucket_notification_configuration(**place)
-    wanted = notifications.wanted_of(wiring)
+    wanted = wanted_of(wiring)
     if wanted is None:
         if "EventBridgeConfiguration" not in current:
             raise Wrong('the bucket does not send to EventBridge: add {"EventBridgeConfiguration": {}}')
@@ -61,7 +61,7 @@ def _notification(s3: Any, place: Mapping[str, str], wiring: Wiring) -> str:
     ours = [entry for entry in current.get("QueueConfigurations", []) if entry.get("Id") == name]
     if not ours:
         raise Wrong(f"{name!r} is gone, no event comes: add to QueueConfigurations {json.dumps(wanted)}")
-    if not notifications.is_same({"QueueConfigurations": ours}, {"QueueConfigurations": [wanted]}):
+    if not is_same({"QueueConfigurations": ours}, {"QueueConfigurations": [wanted]}):
         raise Wrong(f"{name!r} was changed: replace it in QueueConfigurations by {json.dumps(wanted)}")
     return str(name)
 

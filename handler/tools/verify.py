@@ -1,12 +1,12 @@
 """Compares every object of the rules' sources with its copy, and names those that are not equal or makes them equal.
 
     python -m handler.tools.verify           with the variables and credentials of this shell; nothing is written
-    python -m handler.tools.verify --mend    copies, patches and deletes what is not equal, as an event would
+    python -m handler.tools.verify --repair    copies, patches and deletes what is not equal, as an event would
     python -m handler.tools.verify --remove-orphans gs://BUCKET/PREFIX    removes copies that no rule makes any more
 
 Both sides are listed, 1,000 names a request, and joined by name. The listings show most copies to be equal. Every other
-key is checked individually, as an event would check it. Without --mend it is checked once more after 15 s, as its event
-may be on its way. Listings have no tags: --thorough checks every key individually.
+key is checked individually, as an event would check it. Without --repair it is checked once more after 15 s, as its
+event may be on its way. Listings have no tags: --thorough checks every key individually.
 
 Deletes wait until both sides have been listed. If more than 1,000 copies that are also more than 10 % of all copies, or
 of all copies from one source bucket, would be deleted, none is. The lines "held" name them.
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = config.load()
         verifier = Verifier(
             settings,
-            mend=options.mend,
+            repair=options.repair,
             thorough=options.thorough,
             within_rules=options.within_rules,
             removing=options.remove_orphans,
@@ -80,13 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     counts = dict(verifier.listings.counts + verifier.orphans.counts)
     objects = counts.pop("objects", 0)
-    said = [tally.said(mend=options.mend), *(f"{count:,} {what}" for what, count in counts.items())]
+    said = [tally.said(repair=options.repair), *(f"{count:,} {what}" for what, count in counts.items())]
     sys.stdout.write(f"{objects:,} objects compared in {time.monotonic() - began:.1f} s; {'; '.join(said)}\n")
     if verifier.excess:
-        deletes = options.mend or options.remove_orphans
-        what = "no copy was deleted" if deletes else "--mend would delete none of them"
+        deletes = options.repair or options.remove_orphans
+        what = "no copy was deleted" if deletes else "--repair would delete none of them"
         sys.stderr.write(f"{verifier.excess}: {what}. {_REMEDY}\n")
-    return tally.code(mend=options.mend)
+    return tally.code(repair=options.repair)
 
 
 _REMEDY = (
@@ -114,20 +114,20 @@ class _Tally:
         else:
             self._found[finding.what] += 1
 
-    def said(self, *, mend: bool) -> str:
+    def said(self, *, repair: bool) -> str:
         """Return the counts as text."""
         what = _list({kind: count for kind, count in self._found.items() if kind not in _OF_ORPHANS})
-        text = f"{'done' if mend else 'to be done'}: {what}" if what else "all equal"
+        text = f"{'done' if repair else 'to be done'}: {what}" if what else "all equal"
         if self._refused:
             text += f" but {self._refused.total():,} refused: {_list(self._refused)}"
         counts = [f"{self._found[kind]:,} {words}" for kind, words in _OF_ORPHANS.items() if self._found[kind]]
         return "; ".join([text, *counts])
 
-    def code(self, *, mend: bool) -> int:
+    def code(self, *, repair: bool) -> int:
         """Return the exit code."""
         if self._found["held"]:
             return 3
-        to_be_done = sum(self._found[kind] for kind in ("put", "patch", "delete") if not mend)
+        to_be_done = sum(self._found[kind] for kind in ("put", "patch", "delete") if not repair)
         return 1 if self._found["failed"] or self._found["orphan"] or to_be_done else 0
 
 
@@ -165,8 +165,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--mend", action="store_true", help="copy, patch and delete what is not equal (default: name it)"
+        "--repair", action="store_true", help="copy, patch and delete what is not equal (default: name it)"
     )
+    parser.add_argument("--mend", dest="repair", action="store_true", help=argparse.SUPPRESS)  # its name before 0.2.0
     parser.add_argument(
         "--thorough", action="store_true", help="check every key individually, for its tags: one or two requests each"
     )

@@ -33,7 +33,7 @@ large copy has no `-crc32c` if S3 keeps a CRC32C or an MD5 of the whole object, 
 
 A copy is equal if its bytes, its headers and its custom metadata are what they should be. The provenance alone is not
 believed: what somebody changes at GCS is repaired at the key's next event, or by
-`python -m handler.tools.verify --mend`. Not compared are the storage class and a later `customTime`, as GCS's own
+`python -m handler.tools.verify --repair`. Not compared are the storage class and a later `customTime`, as GCS's own
 lifecycle rules may change them. Bytes that somebody replaced together with `-crc32c` are not noticed if S3 keeps
 neither a CRC32C nor an MD5.
 
@@ -65,7 +65,7 @@ By a rule with `Destination.ObjectLock` enabled (`tests/functional/test_object_l
   its time.
 - S3 sends no event for a legal hold. For a retention there is `s3:ObjectRetention:Put`, to which the stack does not
   subscribe, as moto does not know it and nothing could be tried. By EventBridge the stack listens to
-  `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --mend`. S3's listings
+  `Object Retention Updated`. Otherwise a change comes with the key's next event, or by `verify --repair`. S3's listings
   do not tell of locks, so `verify` looks at each object of such a rule.
 - In S3 a lock protects a version, and a new version may come over it. GCS refuses to replace, rewrite or delete a
   protected copy: such an event is parked as `DstObjectHeld` or `DstObjectRetained`. Redrive it once the protection is

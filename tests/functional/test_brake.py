@@ -233,7 +233,7 @@ def test_verify_sends_deletes_to_the_same_queue(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", lane.rig.front.url)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", lane.rig.moto)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", lane.rig.gcs_url)
-    assert verify(["--mend"]) == 0
+    assert verify(["--repair"]) == 0
     assert "sent to the deletes queue" in capsys.readouterr().out
     assert lane.names() == ["k"]
     lane.drain()

@@ -107,7 +107,7 @@ def test_verify_deletes_no_copy_once_the_bucket_is_somebody_elses(
     replicated: Replicated, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _registered_by_somebody_else(replicated)
-    code = replicated.shell(verify.main, "--mend")
+    code = replicated.shell(verify.main, "--repair")
     assert replicated.is_there()
     assert code == 2
     assert "AccessDenied" in capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_every_request_names_the_owner(replicated: Replicated) -> None:
     replicated.rig.put_parts(replicated.bucket, "k", [b"abcd", b"ef"], {"x-amz-tagging": "a=b"})
     assert replicated.tell("ObjectCreated:CompleteMultipartUpload") == []
     assert replicated.ask()["statusCode"] == 200
-    assert replicated.shell(verify.main, "--mend", "--thorough") == 0
+    assert replicated.shell(verify.main, "--repair", "--thorough") == 0
     replicated.shell(check.main)
     s3.delete_object(Bucket=replicated.bucket, Key="k")
     assert replicated.tell("ObjectRemoved:Delete") == []

@@ -47,9 +47,9 @@ def test_a_changed_prefix_leaves_orphans_that_are_named_and_removed_on_demand(de
     stale = [f"out/{number:02}" for number in range(47)]
     live = [f"in/{number:02}" for number in range(53)]
     desk.put(*live, *stale, replicated=False)
-    assert desk.run("--mend")[0] == 0
+    assert desk.run("--repair")[0] == 0
     narrowed(desk)
-    for arguments in ((), ("--mend",)):
+    for arguments in ((), ("--repair",)):
         code, lines, last = desk.run(*arguments)
         assert (code, lines) == (1, [line("orphan", key, GONE) for key in stale])
         assert last.endswith("; all equal; 47 orphans")
@@ -112,7 +112,7 @@ def test_a_changed_destination_prefix_leaves_orphans(desk: Desk) -> None:
     desk.rules(rule("r", desk.source, f"{desk.to}/old"))
     desk.put("k")
     desk.rules(rule("r", desk.source, f"{desk.to}/new"))
-    code, lines, _ = desk.run("--mend", "--remove-orphans", f"{desk.to}/")
+    code, lines, _ = desk.run("--repair", "--remove-orphans", f"{desk.to}/")
     assert code == 0
     assert lines == [
         "put     s3://S/k -> gs://G/new/k  done",
@@ -129,9 +129,9 @@ def test_copies_of_disabled_rules_and_of_rules_that_keep_are_named_and_never_rem
         rule("off", desk.source, desk.to, Filter={"Prefix": "off/"}, Status="Disabled"),
         rule("keep", desk.source, f"{desk.to}/x", DeleteMarkerReplication={"Status": "Disabled"}),
     )
-    desk.run("--mend")
+    desk.run("--repair")
     before = desk.names()
-    code, lines, last = desk.run("--mend", "--remove-orphans", f"{desk.to}/", "--allow-deletes")
+    code, lines, last = desk.run("--repair", "--remove-orphans", f"{desk.to}/", "--allow-deletes")
     assert code == 0
     assert lines == [
         line("kept", "keep/k", f"{GONE}, but the rule 'keep' does not replicate deletes: kept"),
@@ -146,12 +146,12 @@ def test_copies_of_other_stacks_and_objects_of_others_are_never_touched(desk: De
     desk.put("in/k", "out/k")
     rig.s3.put_object(Bucket=other, Key="k", Body=b"theirs")
     desk.rules(rule("all", other, f"{desk.to}/theirs"))
-    assert desk.run("--mend", "--within-rules")[0] == 0
+    assert desk.run("--repair", "--within-rules")[0] == 0
     desk.copies.blob("foreign").upload_from_string(b"somebody's")
     desk.copies.blob("in/foreign").upload_from_string(b"somebody's")
     desk.copies.blob(f"{STAGING}x/y").upload_from_string(b"a part")
     narrowed(desk)
-    code, lines, last = desk.run("--mend", "--remove-orphans", f"{desk.to}/", "--allow-deletes")
+    code, lines, last = desk.run("--repair", "--remove-orphans", f"{desk.to}/", "--allow-deletes")
     assert (code, lines) == (0, [line("removed", "out/k", "done")])
     assert "; 1 copies of others, left alone" in last
     assert f"; 1 copies from s3://{other}, which no rule names, left alone" in last
@@ -177,7 +177,7 @@ def test_orphans_and_deletes_have_one_limit(desk: Desk) -> None:
     desk.put("in/k", "in/gone", "out/1", "out/2")
     desk.rig.s3.delete_object(Bucket=desk.source, Key="in/gone")
     narrowed(desk)
-    code, lines, _ = desk.run("--mend", "--remove-orphans", f"{desk.to}/")
+    code, lines, _ = desk.run("--repair", "--remove-orphans", f"{desk.to}/")
     assert (code, [text.split()[0] for text in lines]) == (3, ["held"] * 3)
     assert len(desk.names()) == 4
     assert desk.run("--remove-orphans", f"{desk.to}/")[0] == 1  # the delete is not of this run

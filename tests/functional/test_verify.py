@@ -1,4 +1,4 @@
-"""`python -m handler.tools.verify`: what it finds unequal by two listings, what it mends, and what it leaves."""
+"""`python -m handler.tools.verify`: what it finds unequal by two listings, what it repairs, and what it leaves."""
 
 from __future__ import annotations
 
@@ -122,22 +122,31 @@ def test_what_is_not_equal_is_named_and_left(desk: Desk) -> None:
     assert desk.names() == before
 
 
-def test_what_is_not_equal_is_mended_on_demand(desk: Desk) -> None:
+def test_what_is_not_equal_is_repaired_on_demand(desk: Desk) -> None:
     _unequal(desk)
-    code, lines, _ = desk.run("--mend")
+    code, lines, _ = desk.run("--repair")
     assert code == 0
     assert [line.split("  ")[0].split()[0] for line in lines] == ["put", "patch", "put", "delete"]
     assert desk.names() == {"equal", "missed", "new metadata", "other's", "overwritten", "foreign", f"{STAGING}x/y"}
     assert desk.run()[:2] == (0, [])
 
 
-def test_a_legal_hold_of_which_no_event_told_is_found_and_mended(desk: Desk) -> None:
+def test_the_former_name_of_the_repair_flag_still_works_and_is_not_taught(desk: Desk) -> None:
+    desk.put("k", replicated=False)
+    assert desk.run("--mend")[0] == 0
+    assert desk.names() == {"k"}
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "mend" not in desk.capsys.readouterr().out
+
+
+def test_a_legal_hold_of_which_no_event_told_is_found_and_repaired(desk: Desk) -> None:
     """S3's listings do not tell of locks, so each object of such a rule is looked at."""
     desk.rules(rule("all", desk.source, desk.to, to={"ObjectLock": {"Status": "Enabled"}}))
     desk.put("k", "free")
     assert desk.run()[:2] == (0, [])
     desk.rig.front.overrides[desk.source, "k"] = S3Override(headers={"x-amz-object-lock-legal-hold": "ON"})
-    for arguments, code in (((), 1), (("--mend",), 0)):
+    for arguments, code in (((), 1), (("--repair",), 0)):
         found, (line,), _ = desk.run(*arguments)
         assert (found, line.split()[:2]) == (code, ["patch", "s3://S/k"])
     blob = desk.rig.blob(desk.copies, "k")
@@ -215,7 +224,7 @@ def test_a_copy_that_somebody_changed_is_found_by_the_listings(
     change(blob)
     code, (line,), _ = desk.run()
     assert (code, line.split()[:2]) == (1, [what, "s3://S/k"])
-    assert desk.run("--mend")[:2] == (0, [f"{what:<7} s3://S/k -> gs://G/k  done"])
+    assert desk.run("--repair")[:2] == (0, [f"{what:<7} s3://S/k -> gs://G/k  done"])
     assert desk.copies.blob("k").download_as_bytes() == b"data"
     assert desk.run()[:2] == (0, [])
 
@@ -240,13 +249,13 @@ def test_rules_that_share_a_destination_leave_each_others_copies(
     desk.rules(*layout(desk))
     desk.put("x", "a/y", "a/z")
     before = desk.names()
-    for arguments in ((), ("--mend",), ("--mend", "--thorough"), ()):
+    for arguments in ((), ("--repair",), ("--repair", "--thorough"), ()):
         code, lines, last = desk.run(*arguments)
         assert (code, lines) == (0, [])
         assert last.endswith("; all equal")
     assert desk.names() == before
     desk.rig.s3.delete_object(Bucket=desk.source, Key="x")
-    assert desk.run("--mend")[0] == 0
+    assert desk.run("--repair")[0] == 0
     assert desk.run()[:2] == (0, [])
     assert desk.names() == {name for name in before if not name.endswith("x")}
 
@@ -259,7 +268,7 @@ def test_copies_that_name_neither_key_nor_rule_are_patched_before_any_is_deleted
     for blob in desk.rig.gcs.list_blobs(desk.copies.name):
         blob.metadata = {**blob.metadata, "s3-replica-key": None, "s3-replica-rule": None}
         blob.patch()
-    code, lines, _ = desk.run("--mend")
+    code, lines, _ = desk.run("--repair")
     assert (code, {line.split()[0] for line in lines}) == (0, {"patch"})
     assert desk.names() == before
     assert desk.run()[:2] == (0, [])
@@ -282,7 +291,7 @@ def test_no_copy_is_deleted_before_all_is_listed(desk: Desk) -> None:
     desk.put("k")
     desk.rig.s3.delete_object(Bucket=desk.source, Key="k")
     desk.rules(*desk.own, rule("r", desk.source, "gs://no-such-bucket-of-ours"))
-    assert main(["--mend"]) == 2
+    assert main(["--repair"]) == 2
     assert desk.names() == {"k"}
 
 
@@ -294,9 +303,9 @@ def test_too_many_deletes_are_named_and_held_back(desk: Desk) -> None:
         desk.rig.s3.delete_object(Bucket=desk.source, Key=key)
     assert desk.run()[0] == 1
     assert desk.err.startswith(
-        "3 of 4 copies would be deleted, more than 2 and more than 10 %: --mend would delete none"
+        "3 of 4 copies would be deleted, more than 2 and more than 10 %: --repair would delete none"
     )
-    code, lines, last = desk.run("--mend")
+    code, lines, last = desk.run("--repair")
     assert code == 3
     assert lines == [
         "put     s3://S/new -> gs://G/new  done",
@@ -306,9 +315,9 @@ def test_too_many_deletes_are_named_and_held_back(desk: Desk) -> None:
     assert desk.err.startswith("3 of 4 copies would be deleted, more than 2 and more than 10 %: no copy was deleted.")
     assert "--allow-deletes" in desk.err
     assert desk.names() == {"a", "b", "c", "d", "new"}
-    assert desk.run("--mend", "--allow-deletes", "2")[0] == 3
+    assert desk.run("--repair", "--allow-deletes", "2")[0] == 3
     assert desk.names() == {"a", "b", "c", "d", "new"}
-    assert desk.run("--mend", "--allow-deletes", "3")[0] == 0
+    assert desk.run("--repair", "--allow-deletes", "3")[0] == 0
     assert desk.err == "deleting 3 of 5 copies\n"
     assert desk.names() == {"d", "new"}
 
@@ -318,15 +327,15 @@ def test_any_number_of_deletes_is_allowed_on_demand(desk: Desk) -> None:
     desk.put("a", "b")
     for key in "ab":
         desk.rig.s3.delete_object(Bucket=desk.source, Key=key)
-    assert desk.run("--mend")[0] == 3
-    assert desk.run("--mend", "--allow-deletes")[0] == 0
+    assert desk.run("--repair")[0] == 3
+    assert desk.run("--repair", "--allow-deletes")[0] == 0
     assert desk.names() == set()
 
 
 @pytest.mark.parametrize("text", ["-1", "many", "1.5", "inf"])
 def test_an_allowance_is_a_number(desk: Desk, text: str) -> None:
     with pytest.raises(SystemExit):
-        main(["--mend", "--allow-deletes", text])
+        main(["--repair", "--allow-deletes", text])
     assert "--allow-deletes" in desk.capsys.readouterr().err
 
 
@@ -335,7 +344,7 @@ def test_an_original_that_goes_after_it_was_listed_is_held_back_too(desk: Desk) 
     desk.put("k")
     desk.put("k", body=b"newer", replicated=False)
     desk.rig.front.overrides[desk.source, "k"] = S3Override(refuses=(404, "NoSuchKey"))
-    code, lines, _ = desk.run("--mend")
+    code, lines, _ = desk.run("--repair")
     assert (code, lines) == (3, ["held    s3://S/k -> gs://G/k  no original"])
     assert desk.names() == {"k"}
 
@@ -344,7 +353,7 @@ def test_an_original_that_comes_after_the_listing_is_copied(desk: Desk) -> None:
     desk.put("k")
     desk.put("k", body=b"newer", replicated=False)
     empty: Any = SimpleNamespace(get_paginator=lambda _: SimpleNamespace(paginate=lambda **_: [{}]))
-    with closing(Verifier(config.load(), mend=True)) as verifier:
+    with closing(Verifier(config.load(), repair=True)) as verifier:
         assert [finding.what for finding in verifier.findings(empty)] == ["put"]
     assert desk.run()[:2] == (0, [])
 
@@ -364,7 +373,7 @@ def test_what_cannot_be_replicated_is_counted_apart(desk: Desk) -> None:
         "customer's key": "SrcObjectNotEligible",
         "reserved": "SrcMetadataReserved",
     }
-    for arguments in ((), ("--mend",), ("--thorough",), ()):
+    for arguments in ((), ("--repair",), ("--thorough",), ()):
         code, lines, last = desk.run(*arguments)
         assert code == 0
         for line, (key, reason) in zip(lines, wanted.items(), strict=True):
@@ -376,7 +385,7 @@ def test_what_cannot_be_replicated_is_counted_apart(desk: Desk) -> None:
 def test_a_missing_permission_is_a_failure(desk: Desk) -> None:
     desk.put("k", replicated=False)
     desk.rig.front.overrides[desk.source, "k"] = S3Override(refuses=(403, "AccessDenied"))
-    for arguments in ((), ("--mend",)):
+    for arguments in ((), ("--repair",)):
         code, (line,), last = desk.run(*arguments)
         assert code == 1
         assert line.startswith("failed  s3://S/k -> gs://G/k  SrcGetObjectNotPermitted: ")

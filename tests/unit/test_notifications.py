@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,7 +16,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from handler.tools import notifications
-from handler.tools.notifications import NotificationError, filter_of, lambda_handler, perform
+from handler.tools.notification_document import LISTS, NotificationError, filter_of, is_same
+from handler.tools.notifications import lambda_handler, perform
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -82,7 +86,7 @@ def configured(s3: S3Client, bucket: str) -> dict[str, Any]:
 
 
 def ids(configuration: dict[str, Any]) -> list[str]:
-    return sorted(entry["Id"] for name in notifications.LISTS for entry in configuration.get(name, []))
+    return sorted(entry["Id"] for name in LISTS for entry in configuration.get(name, []))
 
 
 @pytest.fixture
@@ -106,7 +110,7 @@ def test_ours_comes_beside_the_others_and_goes_alone(s3: S3Client, shared: str) 
     assert ours["QueueArn"] == QUEUE
     assert filter_of(ours) == ("in/", ".csv")
     perform(request("Delete", shared), s3, sleep=Clock())
-    assert notifications.is_same(configured(s3, shared), before)
+    assert is_same(configured(s3, shared), before)
 
 
 def test_a_bucket_without_notifications_is_empty_again_afterwards(s3: S3Client, bucket: str) -> None:
@@ -236,7 +240,7 @@ def test_an_overlap_is_named_before_anything_is_written(
 
 def test_names_of_filters_are_the_same_in_capitals_as_s3_answers_them() -> None:
     answered = json.loads(json.dumps(OTHERS).replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
-    assert notifications.is_same(OTHERS, answered)
+    assert is_same(OTHERS, answered)
     assert filter_of(answered["TopicConfigurations"][0]) == ("private/", "")
 
 
@@ -324,6 +328,20 @@ def test_a_writer_that_never_stops_is_reported(s3: S3Client, shared: str) -> Non
 
     with pytest.raises(NotificationError, match="keeps replacing"):
         perform(request("Create", shared), s3, sleep=Clock(*[write] * 9))
+
+
+def test_a_delete_that_another_writer_undoes_each_time_fails(s3: S3Client, shared: str) -> None:
+    """Else the bucket names a queue that is gone, and S3 refuses what others write."""
+    perform(request("Create", shared), s3, sleep=Clock())
+    before: Any = configured(s3, shared)
+
+    def write() -> None:
+        s3.put_bucket_notification_configuration(
+            Bucket=shared, NotificationConfiguration=before, SkipDestinationValidation=True
+        )
+
+    with pytest.raises(NotificationError, match="keeps replacing"):
+        perform(request("Delete", shared), s3, sleep=Clock(*[write] * 9))
 
 
 def test_a_bucket_that_is_gone_has_nothing_of_ours(s3: S3Client) -> None:
@@ -477,3 +495,11 @@ def test_cloud_formation_is_answered_whatever_happens(
     assert answer["Status"] == "FAILED"
     assert answer["Reason"]
     assert answer["PhysicalResourceId"] == event.get("PhysicalResourceId", answer["PhysicalResourceId"])
+
+
+def test_what_is_built_for_the_function_starts_without_the_rest_of_the_handler(tmp_path: Path) -> None:
+    make = ["make", "-s", "-C", "handler", "build-BucketNotificationFunction", f"ARTIFACTS_DIR={tmp_path}"]
+    subprocess.run(make, check=True, cwd=Path(__file__).parents[2])
+    start = "import handler.tools.notifications as built; print(built.__file__)"
+    started = subprocess.run([sys.executable, "-c", start], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert started.stdout.strip() == str(tmp_path / "handler/tools/notifications.py")

@@ -19,7 +19,8 @@ from handler.core.model import Rule
 from handler.core.route import Outcome
 from handler.core.task import Change
 from handler.tools.canary import FOLDER
-from handler.tools.notifications import GUARD, LISTS, OVERLAP, SETTLING, TRIES
+from handler.tools.notification_document import LISTS
+from handler.tools.notifications import GUARD, OVERLAP, SETTLING, TRIES
 from tests.unit.cfn import (
     NOTHING,
     PARAMETERS,

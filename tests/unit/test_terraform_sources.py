@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from handler import config
-from handler.tools.notifications import wanted_of
+from handler.tools.notification_document import wanted_of
 from tests.unit.hcl import Expressions, attributes, blocks, parsed
 from tests.unit.terraform import FOLDER, Module
 from tests.unit.test_terraform_limits import many, variables
