@@ -1,4 +1,4 @@
-"""Lists both sides of every rule, 1,000 names a request, and finds the copies that are not shown to be equal."""
+"""Lists both sides of every rule, 1,000 names a request, and finds the copies that the listings do not show equal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from handler.tools.held import Copy
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-_TOLD = 100_000
-"""Objects between two lines about the progress."""
+_PROGRESS = 100_000
+"""Objects between two lines of progress."""
 
 Left = TypeVar("Left")
 Right = TypeVar("Right")
 
 
-class Doubt(NamedTuple):
+class Suspect(NamedTuple):
     """A copy that the listings do not show to be equal, and whether they have its original."""
 
     copy: Copy
@@ -36,13 +36,13 @@ class Doubt(NamedTuple):
 
 
 class Listings:
-    """Both sides' listings, joined by name.
+    """The listings of both sides, joined by name.
 
     Args:
-        settings: the rules, and who owns the sources.
+        settings: the rules, and the owners of the sources.
         gcs: returns the client of GCS.
-        thorough: whether to doubt every copy, whatever the listings show.
-        notice: is told, once, of each object that is the copy of no key of its listing: destination, name and state.
+        thorough: suspect every copy.
+        notice: called once with destination, name and state of each object that is the copy of no key of its listing.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Listings:
         self._settings, self._gcs, self._thorough, self._notice = settings, gcs, thorough, notice
         self._rules = [rule for rules in settings.by_source.values() for rule in rules]
         self.counts: Counter[str] = Counter()
-        """How many "objects" were listed, and how many of what was not compared."""
+        """The number of listed "objects", and of everything that was not compared."""
         self.copies: Counter[str] = Counter()
-        """How many copies were listed, by their originals' bucket."""
+        """The number of listed copies, by the bucket of their originals."""
 
-    def doubts(self, s3: S3Client) -> Iterator[Doubt]:
-        """Yield every copy that there is or should be, less those that are shown to be equal.
+    def suspects(self, s3: S3Client) -> Iterator[Suspect]:
+        """Yield every copy that exists or should exist, except those that the listings show to be equal.
 
         Raises:
             ReplicationError, ClientError, BotoCoreError: a side cannot be listed.
@@ -69,19 +69,19 @@ class Listings:
         listed = [rule for rule in self._rules if not self._is_within_another(rule)]
         noticing = _disjoint(listed)
         for rule in listed:
-            yield from self._doubts(s3, rule, is_noticing=rule.id in noticing)
+            yield from self._suspects(s3, rule, is_noticing=rule.id in noticing)
 
     def _is_within_another(self, rule: Rule) -> bool:
-        """Return True if another rule's listing has every copy of this rule: a copy is checked by all of its rules."""
+        """Return True if another rule's listing includes this rule's: a copy is checked against all of its rules."""
         return any(
             (other.source, other.destination) == (rule.source, rule.destination)
             and other.covers(rule.prefix)
             and other.destination_key(rule.prefix) == rule.destination_key(rule.prefix)
-            and (other.prefix != rule.prefix or place < self._rules.index(rule))
-            for place, other in enumerate(self._rules)
+            and (other.prefix != rule.prefix or position < self._rules.index(rule))
+            for position, other in enumerate(self._rules)
         )
 
-    def _doubts(self, s3: S3Client, rule: Rule, *, is_noticing: bool) -> Iterator[Doubt]:
+    def _suspects(self, s3: S3Client, rule: Rule, *, is_noticing: bool) -> Iterator[Suspect]:
         scheme, _, bucket = rule.destination.partition("://")
         if scheme != "gs":
             self.counts[f"not compared, no GCS bucket: {rule.destination}"] += 1
@@ -95,26 +95,26 @@ class Listings:
             key = rule.prefix + rest
             is_ours = copy is not None and mapping.is_ours(copy, rule, key)
             self._count(rule, original, is_ours=is_ours)
-            if original and copy and not self._thorough and self._is_told_equal(copy, original, rule):
+            if original and copy and not self._thorough and self._is_shown_equal(copy, original, rule):
                 continue
             if original or is_ours:
-                yield Doubt(Copy(rule.source, key, rule.destination, start + rest), original is not None)
+                yield Suspect(Copy(rule.source, key, rule.destination, start + rest), original is not None)
             elif copy and is_noticing:
                 self._notice(rule.destination, start + rest, copy)
 
-    def _is_told_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
+    def _is_shown_equal(self, copy: Replica, original: Original, rule: Rule) -> bool:
         """Return True if the two listings alone show the copy to be equal."""
         return is_of_state(copy, original, self._maker(copy, rule, original.key))
 
     def _maker(self, copy: Replica, rule: Rule, key: str) -> Rule:
-        """Return the rule that the copy names if it may have made the copy, else the rule of the listing.
+        """Return the rule that the copy names if that rule can have made it, else the rule of the listing.
 
-        Of the rules that share the copy's name the highest priority wins whose tags the object has. A listing has no
-        tags, so it may be any down to the first that asks for none.
+        Several rules may give the copy its name. The rule with the highest priority wins among those whose tags the
+        object has. A listing has no tags, so each rule down to the first without tags can have made the copy.
         """
-        place = rule.source, rule.destination, rule.destination_key(key)
+        target = rule.source, rule.destination, rule.destination_key(key)
         for other in self._rules:
-            if other.covers(key) and (other.source, other.destination, other.destination_key(key)) == place:
+            if other.covers(key) and (other.source, other.destination, other.destination_key(key)) == target:
                 if other.id == mapping.made_by(copy):
                     return other
                 if not other.tags:
@@ -124,17 +124,19 @@ class Listings:
     def _count(self, rule: Rule, original: Original | None, *, is_ours: bool) -> None:
         self.copies[rule.source] += is_ours
         self.counts["objects"] += original is not None
-        if original and self.counts["objects"] % _TOLD == 0:
+        if original and self.counts["objects"] % _PROGRESS == 0:
             sys.stderr.write(f"{self.counts['objects']:,} objects compared\n")
 
 
 def _disjoint(rules: Iterable[Rule]) -> set[str]:
-    """Return the IDs of rules whose listings of the destinations have each name once, and all names of all rules."""
+    """Return the IDs of rules whose destination listings have all names of all rules, and no name twice."""
     found: set[str] = set()
-    before: tuple[str, str] | None = None
-    for place, id_ in sorted(((rule.destination, rule.destination_key(rule.prefix)), rule.id) for rule in rules):
-        if before is None or place[0] != before[0] or not place[1].startswith(before[1]):
-            before = place
+    last: tuple[str, str] | None = None
+    for destination, prefix, id_ in sorted(
+        (rule.destination, rule.destination_key(rule.prefix), rule.id) for rule in rules
+    ):
+        if last is None or destination != last[0] or not prefix.startswith(last[1]):
+            last = destination, prefix
             found.add(id_)
     return found
 
@@ -142,7 +144,7 @@ def _disjoint(rules: Iterable[Rule]) -> set[str]:
 def joined(
     left: Iterable[tuple[str, Left]], right: Iterable[tuple[str, Right]]
 ) -> Iterator[tuple[str, Left | None, Right | None]]:
-    """Join two listings by name, both in the order of UTF-8, as both clouds list."""
+    """Join two listings by name. Both are in the order of UTF-8, as both clouds list."""
     ours, theirs = zip(left, itertools.repeat(0)), zip(right, itertools.repeat(1))
     merged = heapq.merge(ours, theirs, key=lambda item: item[0][0].encode())
     for name, group in itertools.groupby(merged, key=lambda item: item[0][0]):

@@ -1,31 +1,32 @@
-"""Compares every object of the rules' sources with its copy, and names those that are not equal or makes them equal.
+"""Compares every object of the rules' sources with its copy, and names or repairs the copies that are not equal.
 
-    python -m handler.tools.verify           with the variables and credentials of this shell; nothing is written
-    python -m handler.tools.verify --repair    copies, patches and deletes what is not equal, as an event would
-    python -m handler.tools.verify --remove-orphans gs://BUCKET/PREFIX    removes copies that no rule makes any more
+    python -m handler.tools.verify             name the differences, with the variables and credentials of this shell
+    python -m handler.tools.verify --repair    copy, patch and delete what is not equal, as an event would
+    python -m handler.tools.verify --remove-orphans gs://BUCKET/PREFIX    remove copies that no rule makes any more
 
 Both sides are listed, 1,000 names a request, and joined by name. The listings show most copies to be equal. Every other
 key is checked individually, as an event would check it. Without --repair it is checked once more after 15 s, as its
 event may be on its way. Listings have no tags: --thorough checks every key individually.
 
-Deletes wait until both sides have been listed. If more than 1,000 copies that are also more than 10 % of all copies, or
-of all copies from one source bucket, would be deleted, none is. The lines "held" name them.
+Deletes wait until both sides have been listed. None is carried out if they are more than 1,000 and also more than 10 %
+of all copies, or of all copies from one source bucket. The lines "held" name them.
 
 "orphan" names a copy from a source bucket of the rules that no rule makes any more: the rules have changed. To find
-orphans, whole destination buckets are listed: one request for each 1,000 names that a bucket has outside of the rules'
-prefixes, besides those of the comparison. --within-rules saves these. Orphans stay until --remove-orphans removes them.
-Run it with the rules of every stack that copies the same source bucket to that destination, or it takes their copies
-for orphans. "kept" names copies that no enabled rule makes, but that a disabled rule, or one that does not replicate
-deletes, made: they are never removed. Copies from source buckets that no rule names are counted only.
+orphans, whole destination buckets are listed: one more request for each 1,000 names outside of the rules' prefixes.
+--within-rules saves these requests. Orphans stay until --remove-orphans removes them. Run it with the rules of every
+stack that copies the same source bucket to that destination; otherwise it takes their copies for orphans.
 
-"refused" names an object that cannot be replicated as it is (archived, SSE-C, over 5 TiB, a name or metadata that GCS
-does not take, a copy under a hold) and the reason. Such objects are counted, but do not change the exit code.
+"kept" names a copy that no enabled rule makes, but that was made by a disabled rule or by a rule that does not
+replicate deletes. It is never removed. Copies from source buckets that no rule names are only counted.
+
+"refused" names an object that cannot be replicated as it is, with the reason: archived, SSE-C, over 5 TiB, a name or
+metadata that GCS does not take, or a copy under a hold. Refused objects do not change the exit code.
 
 Exit codes:
-    0  all objects are equal, or were made equal, except the refused ones; there is no orphan, or all were removed
-    1  an object is not equal, or failed, or an orphan is left
+    0  all objects are equal, or were made equal, except the refused ones; no orphan is left
+    1  an object is not equal or failed, or an orphan is left
     2  a side cannot be listed, or the configuration is wrong
-    3  deletes were held back
+    3  deletes were held
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from handler import config
 from handler.core.errors import ReplicationError
-from handler.tools.compare import Finding, Verifier
+from handler.tools.compare import Verifier
+from handler.tools.findings import Finding
 from handler.tools.held import FEW, PERCENT, allowance
 
 if TYPE_CHECKING:
@@ -71,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         with closing(verifier), closing(_lister()) as s3:
             for finding in verifier.findings(s3):
                 tally.add(finding)
-                place = f"{finding.original} -> {finding.copy}"
-                sys.stdout.write(printable(f"{finding.what:<7} {place}  {finding.why}") + "\n")
+                line = f"{finding.what:<7} {finding.original} -> {finding.copy}  {finding.why}"
+                sys.stdout.write(f"{printable(line)}\n")
     except (config.ConfigurationError, ReplicationError, ClientError, BotoCoreError) as error:
         sys.stderr.write("".join(f"{printable(line)}\n" for line in str(error).split("\n")))
         return 2
@@ -80,8 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     counts = dict(verifier.listings.counts + verifier.orphans.counts)
     objects = counts.pop("objects", 0)
-    said = [tally.said(repair=options.repair), *(f"{count:,} {what}" for what, count in counts.items())]
-    sys.stdout.write(f"{objects:,} objects compared in {time.monotonic() - began:.1f} s; {'; '.join(said)}\n")
+    summary = [tally.summary(repair=options.repair), *(f"{count:,} {what}" for what, count in counts.items())]
+    sys.stdout.write(f"{objects:,} objects compared in {time.monotonic() - began:.1f} s; {'; '.join(summary)}\n")
     if verifier.excess:
         deletes = options.repair or options.remove_orphans
         what = "no copy was deleted" if deletes else "--repair would delete none of them"
@@ -98,11 +100,11 @@ _OF_ORPHANS = {
     "kept": "kept though no enabled rule makes them",
     "removed": "orphans removed",
 }
-"""How the summary counts the copies that no enabled rule makes."""
+"""The words of the summary for copies that no enabled rule makes."""
 
 
 class _Tally:
-    """How many findings there are of each kind."""
+    """The number of findings of each kind."""
 
     def __init__(self) -> None:
         self._found: Counter[str] = Counter()
@@ -114,8 +116,8 @@ class _Tally:
         else:
             self._found[finding.what] += 1
 
-    def said(self, *, repair: bool) -> str:
-        """Return the counts as text."""
+    def summary(self, *, repair: bool) -> str:
+        """Return the counts in one line."""
         what = _list({kind: count for kind, count in self._found.items() if kind not in _OF_ORPHANS})
         text = f"{'done' if repair else 'to be done'}: {what}" if what else "all equal"
         if self._refused:
@@ -132,7 +134,7 @@ class _Tally:
 
 
 def _lister() -> S3Client:
-    """Return boto3's client for listings, which tries again by itself: this program has no deadline."""
+    """Return a client of S3 that makes each request up to six times, because this program has no deadline."""
     return boto3.client("s3", config=Config(retries={"mode": "standard", "total_max_attempts": 6}))
 
 
@@ -141,15 +143,15 @@ def _list(counts: Mapping[str, int]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text with everything escaped that a terminal would obey; keys may have it in them."""
+    """Return the text with control characters escaped, which keys may contain and a terminal would obey."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _location(text: str) -> str:
-    """Read where orphans are to be removed.
+    """Return the location of the orphans to remove.
 
     Raises:
-        ValueError: it names no bucket, or only the beginning of one's name.
+        ValueError: the text names no whole bucket.
     """
     if not re.fullmatch(r"gs://[^/]+/.*", text, re.DOTALL):
         raise ValueError(text)
@@ -182,7 +184,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         type=_location,
         default=[],
         metavar="LOCATION",
-        help="remove orphans whose places begin with LOCATION: gs://BUCKET/ or gs://BUCKET/PREFIX; may be repeated",
+        help="remove orphans whose locations begin with LOCATION: gs://BUCKET/ or gs://BUCKET/PREFIX; may be repeated",
     )
     parser.add_argument(
         "--allow-deletes",

@@ -18,7 +18,7 @@ from handler.adapters.gcs import errors as gcs_errors
 from handler.adapters.s3 import errors as s3_errors
 from handler.core.errors import Refused
 from handler.core.plan import STAGING
-from handler.tools import compare, held
+from handler.tools import compare, findings, held
 from handler.tools.compare import Verifier
 from handler.tools.listings import joined
 from handler.tools.verify import main
@@ -402,8 +402,8 @@ def test_every_refusal_is_the_objects_or_the_operators() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refused":
                 values = (keyword.value for keyword in node.keywords if keyword.arg == "code")
                 found |= {str(value.value) for value in values if isinstance(value, ast.Constant)}
-    assert found == compare.OF_THE_OBJECT | OF_THE_OPERATOR
-    assert not compare.OF_THE_OBJECT & OF_THE_OPERATOR
+    assert found == findings.OF_THE_OBJECT | OF_THE_OPERATOR
+    assert not findings.OF_THE_OBJECT & OF_THE_OPERATOR
 
 
 OF_THE_OPERATOR = {
