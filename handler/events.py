@@ -97,14 +97,12 @@ def _message(message: object) -> Delivery:
     fields = _object(message)
     attributes = _object(fields.get("attributes"))
     body, queue, handle = fields.get("body"), fields.get("eventSourceARN"), fields.get("receiptHandle")
-    receipt = None
+    receipt, receives = None, _number(attributes.get("ApproximateReceiveCount"))
     if isinstance(queue, str) and isinstance(handle, str):
         sent = _number(attributes.get("SentTimestamp"))
         receipt = Receipt(queue=queue, handle=handle, sent=None if sent is None else sent / 1000)
-    receives = _number(attributes.get("ApproximateReceiveCount"))
-    raw = body if isinstance(body, str) else _dump(body)
-    reader = _Reader().read(body)
-    return reader.delivery(str(fields.get("messageId", "")), raw, 1 if receives is None else receives, receipt)
+    raw, id_ = body if isinstance(body, str) else _dump(body), str(fields.get("messageId", ""))
+    return _Reader().read(body).delivery(id_, raw, 1 if receives is None else receives, receipt)
 
 
 def _task(task: object, index: int) -> Delivery:
@@ -114,10 +112,9 @@ def _task(task: object, index: int) -> Delivery:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-invoke-lambda.html
     https://github.com/aws-powertools/powertools-lambda-python/pull/3572
     """
-    fields = _object(task)
+    fields, reader = _object(task), _Reader()
     id_, arn = fields.get("taskId"), fields.get("s3BucketArn")
     bucket = fields.get("s3Bucket") or (arn.rpartition(":")[2] if isinstance(arn, str) else None)
-    reader = _Reader()
     reader.change(bucket, _unquoted(fields.get("s3Key")), "BatchOperations")
     return reader.delivery(id_ if isinstance(id_, str) else f"task {index}", _dump(task))
 
@@ -167,8 +164,8 @@ class _Reader:
             case {"deleteCopy": dict(fields)}:
                 before, released = len(self.changes), fields.get("released") is True
                 self.change(fields.get("bucket"), fields.get("key"), "DeferredDelete")
-                deletes = [replace(change, may_delete=True, released=released) for change in self.changes[before:]]
-                self.changes[before:] = deletes
+                found = self.changes[before:]
+                self.changes[before:] = [replace(each, may_delete=True, released=released) for each in found]
             case {"Event": "s3:TestEvent"}:
                 self.ignored.append("s3:TestEvent")
             case {"detail-type": str(kind), "detail": dict(detail)}:  # EventBridge: the key is not encoded
@@ -188,11 +185,8 @@ class _Reader:
                 self.read(message, depth - 1)
             case {"s3": dict(s3)}:
                 bucket, about = _object(s3.get("bucket")).get("name"), _object(s3.get("object"))
-                key, size, version = (
-                    _unquoted(about.get("key")),
-                    about.get("size"),
-                    str(record.get("eventVersion", "2")),
-                )
+                key, size = _unquoted(about.get("key")), about.get("size")
+                version = str(record.get("eventVersion", "2"))
                 if version.partition(".")[0] == "2":
                     self.change(bucket, key, record.get("eventName"), record.get("eventTime"), size)
                 else:

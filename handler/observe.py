@@ -95,16 +95,13 @@ class _Tally:
     pending: list[Result] = field(default_factory=list)
 
     def add(self, result: Result, lag: float | None) -> None:
-        is_changed = False
-        for outcome in result.outcomes:
-            self.bytes += outcome.bytes
-            if outcome.changed:
-                is_changed = True
-                is_deleted = outcome.done == Action.DELETE
-                self.deleted += is_deleted
-                self.replicated += not is_deleted
-                self.unverified += outcome.check == "none" and Action.PUT in outcome.actions
-        if is_changed and lag is not None:
+        self.bytes += sum([outcome.bytes for outcome in result.outcomes])
+        changed = [outcome for outcome in result.outcomes if outcome.changed]
+        deleted = sum([outcome.done == Action.DELETE for outcome in changed])
+        self.deleted += deleted
+        self.replicated += len(changed) - deleted
+        self.unverified += sum([outcome.check == "none" and Action.PUT in outcome.actions for outcome in changed])
+        if changed and lag is not None:
             self.latencies.append(lag)
         if result.errors:
             self.failed += any(not error.retryable for error in result.errors)
@@ -190,9 +187,8 @@ def _outcome_line(result: Result, outcome: Outcome, lag: float | None, timestamp
 
 def _line(result: Result, lag: float | None) -> dict[str, object]:
     """Return what every line on a key has."""
-    work = result.work
-    events = sorted({change.event for change in work.changes})
-    return {"bucket": work.bucket, "key": work.key, "events": events, "seconds_since_event": lag}
+    events = sorted({change.event for change in result.work.changes})
+    return {"bucket": result.work.bucket, "key": result.work.key, "events": events, "seconds_since_event": lag}
 
 
 def _log_errors(result: Result, now: datetime) -> None:

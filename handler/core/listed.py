@@ -28,3 +28,13 @@ def is_of_state(replica: Replica, original: Original, rule: Rule) -> bool:
     is_same_state = replica.size == original.size and found == mapping.provenance_of(original, rule, digest)
     is_same_state = is_same_state and rule.kms_key in {None, replica.stamp.kms_key}
     return is_same_state and (is_recorded or is_md5)
+
+
+def copied_from(replica: Replica) -> str | None:
+    """Return the source bucket that the replica is a copy from, None if it names none: then it is not ours."""
+    return replica.stamp.metadata.get(mapping.PROVENANCE + "bucket")
+
+
+def key_named(replica: Replica) -> str | None:
+    """Return the key that the replica names as its original's, None if it names none: then the key is its name."""
+    return replica.stamp.metadata.get(mapping.PROVENANCE + "key")

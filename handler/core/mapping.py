@@ -99,16 +99,6 @@ def is_ours(replica: Replica, rule: Rule, key: str) -> bool:
     return metadata.get(PROVENANCE + "bucket") == rule.source and copied == key
 
 
-def copied_from(replica: Replica) -> str | None:
-    """Return the source bucket that the replica is a copy from, None if it names none: then it is not ours."""
-    return replica.stamp.metadata.get(PROVENANCE + "bucket")
-
-
-def key_named(replica: Replica) -> str | None:
-    """Return the key that the replica names as its original's, None if it names none: then the key is its name."""
-    return replica.stamp.metadata.get(PROVENANCE + "key")
-
-
 def made_by(replica: Replica) -> str | None:
     """Return the ID of the rule that the replica was made by, None if it names none."""
     return replica.stamp.metadata.get(PROVENANCE + "rule")
