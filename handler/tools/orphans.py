@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from handler.adapters.gcs.destination import GcsDestination
 from handler.adapters.gcs.errors import translated
 from handler.config import Settings
-from handler.core import listed, mapping
+from handler.core import mapping
 from handler.core.errors import Moved, ReplicationError, Unavailable
+from handler.core.listed import copied_from, key_named
 from handler.core.model import Replica, Rule
 from handler.core.plan import STAGING
 from handler.tools.held import Copy, Held
@@ -55,11 +56,11 @@ def verdict(rules: Sequence[Rule], destination: str, name: str, replica: Replica
     Returns:
         None if an enabled rule makes the copy, if it is not from a source bucket of the rules, or if there is none.
     """
-    of_bucket = [rule for rule in rules if rule.source == listed.copied_from(replica)]
+    of_bucket = [rule for rule in rules if rule.source == copied_from(replica)]
     if not of_bucket:
         return None
-    made_by, key = mapping.made_by(replica), listed.key_named(replica) or name
-    is_unnamed = made_by is None and listed.key_named(replica) is None
+    made_by, key = mapping.made_by(replica), key_named(replica) or name
+    is_unnamed = made_by is None and key_named(replica) is None
     makers = [rule for rule in of_bucket if rule.destination == destination and _makes(rule, key, name)]
     if is_unnamed:  # by a release that did not name keys: it may be of any key that a rule gives this name
         makers += [rule for rule in of_bucket if rule.destination == destination and rule.key_of(name) is not None]
@@ -113,7 +114,7 @@ class Orphans:
 
     def see(self, destination: str, name: str, replica: Replica) -> None:
         """Note an object whose name no key of its rule has at the source."""
-        bucket = listed.copied_from(replica)
+        bucket = copied_from(replica)
         if bucket is None:
             self.counts["copies of others, left alone"] += 1
         elif bucket not in self._sources:
@@ -141,7 +142,7 @@ class Orphans:
                     listed += 1
                     if listed % _TOLD == 0:
                         sys.stderr.write(f"{listed:,} names listed outside of the rules' prefixes\n")
-                    if listed.copied_from(replica) is not None and not name.startswith(STAGING):
+                    if copied_from(replica) is not None and not name.startswith(STAGING):
                         self.see(destination, name, replica)
 
     def removed(self) -> Iterator[tuple[Copy, str, ReplicationError | None]]:
