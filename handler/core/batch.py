@@ -17,8 +17,6 @@ from handler.core.reconcile import reconcile
 from handler.core.route import Outcome, Route
 from handler.core.task import Change, CopyTask
 
-_NO_RULE = "SrcBucketReplicationConfigMissing"
-"""S3 Replication's own word."""
 REMEMBERED = 10_000
 """Copies that an instance remembers to exist; some 2 MB."""
 
@@ -140,7 +138,9 @@ class Replicator:
         outcomes: list[Outcome] = []
         errors: list[ReplicationError] = []
         if work.bucket not in self._rules:
-            refused = Refused(f"no rule has the source bucket {work.bucket!r}", code=_NO_RULE)
+            refused = Refused(
+                f"no rule has the source bucket {work.bucket!r}", code="SrcBucketReplicationConfigMissing"
+            )
             return Result(work=work, errors=(refused,))
         for name, rules in self._rules_by_name(work).items():
             try:  # what goes wrong costs its own key and destination, and nothing else
