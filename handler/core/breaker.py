@@ -44,7 +44,7 @@ class Side(StrEnum):
     DESTINATION = "destination"
 
 
-_Place = tuple[str, str]
+_Target = tuple[str, str]
 """A source bucket and a key of it."""
 _PREFIX = {Side.SOURCE: "Src", Side.DESTINATION: "Dst"}
 """What the codes of a side's errors begin with."""
@@ -125,32 +125,32 @@ class Circuits:
             KeyFails: the key failed a moment ago; nothing was tried.
         """
         circuits = self._of(Side.SOURCE, source), self._of(Side.DESTINATION, destination)
-        place, attempt, began = (source, key), object(), self._clock()
+        target, attempt, began = (source, key), object(), self._clock()
         try:
             for circuit in circuits:
-                circuit.admit(attempt, place)
+                circuit.admit(attempt, target)
             yield
         except (CircuitOpen, KeyFails):
             raise
         except ReplicationError as error:
             for circuit in circuits:
                 if is_of_side(error, circuit.side):
-                    circuit.failed(attempt, place, error, took=self._clock() - began)
+                    circuit.failed(attempt, target, error, took=self._clock() - began)
             raise
         else:
             for circuit in circuits:
-                circuit.succeeded(place)
+                circuit.succeeded(target)
         finally:
             for circuit in circuits:
                 if circuit.probe is attempt:
                     circuit.release(attempt)
 
     def _of(self, side: Side, bucket: str) -> _Circuit:
-        place = side, bucket
-        if place not in self._circuits:
+        target = side, bucket
+        if target not in self._circuits:
             made = _Circuit(side, bucket, self._clock, self._open_for, self._switched)
-            self._circuits.setdefault(place, made)
-        return self._circuits[place]
+            self._circuits.setdefault(target, made)
+        return self._circuits[target]
 
     def _open_for(self, outage: float) -> float:
         """Return the seconds until the next probe; jitter keeps the instances' probes apart."""
@@ -172,9 +172,9 @@ class _Circuit:
         self.side, self.bucket = side, bucket
         self._clock, self._open_for, self._switched = clock, open_for, switched
         self._lock = threading.Lock()
-        self._failing: set[_Place] = set()
+        self._failing: set[_Target] = set()
         """Keys that failed since the last success, while the circuit is closed."""
-        self._resting: dict[_Place, tuple[float, float]] = {}
+        self._resting: dict[_Target, tuple[float, float]] = {}
         """Keys that fail while others do not: from when until when each is left alone."""
         self._opened: float | None = None
         """When the circuit opened; None: it is closed."""
@@ -182,32 +182,32 @@ class _Circuit:
         """From when until when no probe is let through."""
         self.probe: object = None
 
-    def admit(self, attempt: object, place: _Place) -> None:
+    def admit(self, attempt: object, target: _Target) -> None:
         """Let an attempt through if the circuit is closed and the key does not rest, or as the one probe."""
         with self._lock:
             now = self._clock()  # a clock that was set back keeps nothing waiting
             if self._opened is None:
-                since, until = self._resting.get(place, (now, now))
+                since, until = self._resting.get(target, (now, now))
                 if since <= now < until:
-                    raise KeyFails(self.side, self.bucket, place[1])
+                    raise KeyFails(self.side, self.bucket, target[1])
                 return
             if self._looked <= now < self._until or self.probe is not None:
                 raise CircuitOpen(self.side, self.bucket)
             self.probe = attempt
 
-    def succeeded(self, place: _Place) -> None:
+    def succeeded(self, target: _Target) -> None:
         """Close the circuit."""
         if self._opened is None and not self._failing and not self._resting:
             return  # the common case takes no lock
         with self._lock:
             self._failing.clear()
-            self._resting.pop(place, None)
+            self._resting.pop(target, None)
             opened, self._opened = self._opened, None
         if opened is not None:
             seconds = self._clock() - opened
             self._switched(Switched(side=self.side, bucket=self.bucket, opened=False, seconds=seconds))
 
-    def failed(self, attempt: object, place: _Place, error: ReplicationError, *, took: float) -> None:
+    def failed(self, attempt: object, target: _Target, error: ReplicationError, *, took: float) -> None:
         """Count a failure of the side; open the circuit after enough of them, or after a probe's."""
         with self._lock:
             now = self._clock()
@@ -215,8 +215,8 @@ class _Circuit:
                 if attempt is self.probe:
                     self._looked, self._until = now, now + self._open_for(now - self._opened)
                 return
-            self._failing.add(place)
-            self._rest(place, now, now + REST * took)
+            self._failing.add(target)
+            self._rest(target, now, now + REST * took)
             if len(self._failing) < OPENS_AFTER:
                 return
             self._failing.clear()
@@ -225,12 +225,12 @@ class _Circuit:
             self._until = now + self._open_for(0.0)
         self._switched(Switched(side=self.side, bucket=self.bucket, opened=True, error=error))
 
-    def _rest(self, place: _Place, now: float, until: float) -> None:
+    def _rest(self, target: _Target, now: float, until: float) -> None:
         """Leave a key alone; forget the one that failed longest ago if there are too many."""
-        self._resting.pop(place, None)
+        self._resting.pop(target, None)
         if len(self._resting) >= REMEMBERED:
             del self._resting[next(iter(self._resting))]
-        self._resting[place] = now, until
+        self._resting[target] = now, until
 
     def release(self, attempt: object) -> None:
         """Let another attempt be the probe, if this one was."""
