@@ -21,8 +21,7 @@ from aws_lambda_powertools import Logger
 from handler.core.batch import Result
 from handler.core.breaker import CircuitOpen, Side, Switched, side_of
 from handler.core.decide import Action
-from handler.core.errors import ReplicationError
-from handler.core.reconcile import IN_PARTS
+from handler.core.errors import IN_PARTS, ReplicationError
 from handler.core.route import Outcome
 from handler.core.task import Change
 

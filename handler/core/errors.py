@@ -11,6 +11,9 @@
 Every adapter translates every vendor error into one of these; what it does not know is `Unavailable`.
 """
 
+IN_PARTS = "InParts"
+"""Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""
+
 
 class ReplicationError(Exception):
     """The root. `code` is a short stable word for logs, metrics and the dead-letter queue."""

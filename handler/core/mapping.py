@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC
 
 from handler.core.errors import Refused
 from handler.core.model import LONG_REWRITE, TIB, Headers, Lock, Original, Replica, Rule, Stamp
+from handler.core.tags import TAG, tags_of
 
 PROVENANCE = "s3-replica-"
 """Prefix of the custom metadata that says which state of which object a replica is."""
@@ -19,9 +19,6 @@ CHECK = PROVENANCE + "check"
 CRC32C = PROVENANCE + "crc32c"
 """The CRC32C of the bytes as they were written, base64: tells a copy whose bytes somebody replaced."""
 EXPIRES = "s3-expires"
-CONTEXT_BYTES = 256
-_NO_CONTEXT = re.compile(r"^google:|['\"\\/]")
-TAG = "s3-tag-"
 RESERVED = (PROVENANCE, TAG)
 _BYTES = tuple(PROVENANCE + name for name in ("bucket", "etag", "size"))
 """What of the provenance names the bytes."""
@@ -47,8 +44,10 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
     metadata = dict(original.user_metadata)
     if original.expires is not None:
         metadata[EXPIRES] = original.expires
-    tags, contexts = _tags(original.tags, rule)
-    metadata |= tags
+    contexts = None
+    if rule.replicate_tags:
+        tags, contexts = tags_of(original.tags, rule)
+        metadata |= tags
     headers = original.headers
     if headers.content_encoding is not None:
         headers = headers._replace(content_encoding=_without_aws_chunked(headers.content_encoding))
@@ -63,25 +62,6 @@ def stamp_of(original: Original, rule: Rule) -> Stamp:
         contexts=contexts,
         lock=original.lock if rule.locks else None,
     )
-
-
-def _tags(tags: Mapping[str, str], rule: Rule) -> tuple[dict[str, str], dict[str, str] | None]:
-    """Return the custom metadata and the contexts that tags become; None for the contexts if the rule wants none."""
-    if not rule.replicate_tags:
-        return {}, None
-    if not rule.tags_as_contexts:
-        return {TAG + name: value for name, value in tags.items()}, None
-    contexts = {name: value for name, value in tags.items() if _is_context(name) and _is_context(value)}
-    return {TAG + name: value for name, value in tags.items() if name not in contexts}, contexts
-
-
-def _is_context(text: str) -> bool:
-    """Return True if GCS takes the text as a context's key and as its value; 50 contexts are more than S3 has tags.
-
-    https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs
-    """
-    is_begun_well = text[:1].isascii() and text[:1].isalnum()  # a wrong guess would have GCS refuse the object
-    return is_begun_well and len(text.encode()) <= CONTEXT_BYTES and not _NO_CONTEXT.search(text)
 
 
 def storage_class_of(original: Original, rule: Rule) -> str | None:

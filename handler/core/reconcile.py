@@ -7,13 +7,11 @@ from collections.abc import Callable
 from handler.core import mapping
 from handler.core.copying import Copying
 from handler.core.decide import Action, Decision, decide
-from handler.core.errors import Moved, Refused, Unavailable
+from handler.core.errors import IN_PARTS, Moved, Refused, Unavailable
 from handler.core.model import SMALL, Generation, Original, Replica
 from handler.core.route import Outcome, Route
 from handler.core.task import CopyTask
 
-IN_PARTS = "InParts"
-"""Code of what is no error but not done either: the event is kept until a look shows the copy made of parts."""
 TURNS = 48
 """Looks at one key before it is left to a later delivery: it is being written faster than it can be copied."""
 
@@ -67,12 +65,11 @@ class _Loop:
         self.original: Original | None = None
         self.decision: Decision | None = None
         """What was decided when a GET found the original; None: nothing yet."""
-        self.lost = False
-        """Whether the last attempt lost a race."""
         self.patched: Generation | None = None
         """What this loop's own patch left; a store may normalise what it is given."""
         self.actions: list[Action] = []
-        self.bytes, self.check = 0, ""
+        self.lost, self.bytes, self.check = False, 0, ""
+        """Whether the last attempt lost a race; the bytes that were written, and the check that they passed."""
 
     def attempt(self) -> Decision | None:
         """Look at both sides and act on what they show; return the decision by which nothing is left to do, if any."""

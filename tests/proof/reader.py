@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from handler.core.mapping import TAG
 from handler.core.model import Generation, Replica, Rule, Stamp
 from handler.core.ports import Reader as Body
+from handler.core.tags import TAG
 from tests.fakes import MemoryDestination
 
 NUMBER = "number"

@@ -14,7 +14,6 @@ from handler.core.mapping import (
     EXPIRES,
     PROVENANCE,
     RESERVED,
-    TAG,
     checked,
     is_ours,
     provenance,
@@ -22,6 +21,7 @@ from handler.core.mapping import (
     standing_check,
 )
 from handler.core.model import Generation, Headers, Original, Replica, Rule, Stamp
+from handler.core.tags import TAG
 from tests.fakes import BEGINNING, crc32c, original_of
 
 RULE = Rule(id="r", source="src", destination="gs://dst")

@@ -17,12 +17,12 @@ import pytest
 
 from handler.core.composing import FAN, compose
 from handler.core.decide import EQUAL, Action
-from handler.core.errors import Corrupt, Moved, Unavailable
+from handler.core.errors import IN_PARTS, Corrupt, Moved, Unavailable
 from handler.core.model import ABSENT, GIB, MIB, TIB, Original, Replica, Rule, S3Part, Span, Stamp
 from handler.core.parts import HUGE, LARGE, Parts
 from handler.core.plan import SPAN, STAGING, Plan
 from handler.core.rate import RateEstimate
-from handler.core.reconcile import IN_PARTS, reconcile
+from handler.core.reconcile import reconcile
 from handler.core.route import Outcome, Route
 from handler.core.staging import Staging
 from handler.core.task import CopyTask, LargeCopy

@@ -11,11 +11,11 @@ import pytest
 
 from handler.core.checksums import COMPOSITES
 from handler.core.decide import EQUAL, Action
-from handler.core.errors import Corrupt, Unavailable
+from handler.core.errors import IN_PARTS, Corrupt, Unavailable
 from handler.core.model import MIB, Rule, Stamp
 from handler.core.parts import Parts
 from handler.core.rate import RateEstimate
-from handler.core.reconcile import IN_PARTS, reconcile
+from handler.core.reconcile import reconcile
 from handler.core.route import Outcome, Route
 from handler.core.task import CopyTask, LargeCopy
 from handler.events import parse
