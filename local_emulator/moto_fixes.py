@@ -5,12 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
-from urllib.parse import quote_plus
+from typing import Any
 
 from moto import backends, sqs
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
@@ -18,21 +15,9 @@ from moto.s3 import notifications
 from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend
 from moto.sqs.models import Message, Queue, SQSBackend
 
-DELETE_MARKER_CREATED = "s3:ObjectRemoved:DeleteMarkerCreated"
-ETAG_OF_NOTHING = "d41d8cd98f00b204e9800998ecf8427e"
-COMPLETED, PUT, TAGGED = (
-    "s3:ObjectCreated:CompleteMultipartUpload",
-    "s3:ObjectCreated:Put",
-    "s3:ObjectTagging:Put",
-)
+from local_emulator.s3_events import DELETED, MARKED, Event, action, happened, unheard
 
-
-class _Event(NamedTuple):
-    """An event that moto wants to send."""
-
-    name: str
-    send: Callable[[], None]
-
+Deleted = tuple[bool, dict[str, Any]]
 
 _blocks: list[None] = []
 """One entry for each `with` block that lasts."""
@@ -62,6 +47,7 @@ def _apply() -> None:
     fixes: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (Queue, "delete_message", _serialized),
         (S3Backend, "_set_delete_marker", _announced),
+        (S3Backend, "delete_object", _told_of_versions),
         (S3Backend, "head_object", _whole),
         (notifications, "send_event", _held),
         (DomainDispatcherApplication, "__call__", _released),
@@ -102,51 +88,24 @@ def _by_its_own_age(_: Callable[..., bool]) -> Callable[..., bool]:
     return is_message_valid
 
 
-class _Request(threading.local):
-    """The S3 events of the request that a thread is serving; None outside of one."""
+def _held(_: Callable[..., None]) -> Callable[..., None]:
+    """Send S3's own events, at the end of what was done: moto's lack fields, and come too early and too often."""
 
-    events: list[_Event] | None = None
-
-
-_request = _Request()
-
-
-def _held(send: Callable[..., None]) -> Callable[..., None]:
-    """Keep events until their request is done: moto sends a put's event before the object has its metadata."""
-
-    @functools.wraps(send)
-    def send_event(account_id: str, event_name: str, bucket: Any, key: Any) -> None:
-        if _request.events is None:
-            send(account_id, event_name, bucket, key)
-        else:
-            name = str(getattr(event_name, "value", event_name))
-            _request.events.append(_Event(name, lambda: send(account_id, event_name, bucket, key)))
+    def send_event(_account_id: str, event_name: Any, bucket: FakeBucket, key: Any) -> None:
+        happened(Event(str(getattr(event_name, "value", event_name)), bucket, key))
 
     return send_event
 
 
 def _released(serve: Callable[..., Any]) -> Callable[..., Any]:
-    """Send a request's events at its end, and only those that S3 sends."""
+    """Let a request be one action."""
 
     @functools.wraps(serve)
     def call(app: DomainDispatcherApplication, environ: Any, start_response: Any) -> Any:
-        _request.events = []
-        try:
+        with action():
             return serve(app, environ, start_response)
-        finally:
-            events, _request.events = _request.events, None
-            for event in _worth_sending(events):
-                event.send()
 
     return call
-
-
-def _worth_sending(events: list[_Event]) -> list[_Event]:
-    """Leave out what moto adds: a tagging event to each put, and a put event to each completed multipart upload."""
-    completed = [event for event in events if event.name == COMPLETED]
-    created = [event for event in events if event.name.startswith("s3:ObjectCreated:")]
-    chosen = completed or created
-    return [event for event in events if event in chosen or not (chosen and event.name in {PUT, TAGGED})]
 
 
 def _serialized(delete: Callable[[Queue, str], None]) -> Callable[[Queue, str], None]:
@@ -168,17 +127,30 @@ def _announced(
     @functools.wraps(mark)
     def set_delete_marker(backend: S3Backend, bucket_name: str, key_name: str) -> FakeDeleteMarker:
         marker = mark(backend, bucket_name, key_name)
-        bucket = backend.get_bucket(bucket_name)
-        configuration = bucket.notification_configuration
-        for target in configuration.queue if configuration else []:
-            if target.matches(DELETE_MARKER_CREATED, key_name):
-                queue, region = target.arn.split(":")[-1], target.arn.split(":")[3]
-                notifications._send_sqs_message(  # noqa: SLF001 - moto has no public one
-                    backend.account_id, _event(bucket, marker, target.id), queue, region
-                )
+        happened(Event(MARKED, backend.get_bucket(bucket_name), marker))
         return marker
 
     return set_delete_marker
+
+
+def _told_of_versions(delete: Callable[..., Deleted]) -> Callable[..., Deleted]:
+    """Send the event of each version, or delete marker, that is deleted by its id; moto knows that of the last only."""
+
+    @functools.wraps(delete)
+    def delete_object(
+        backend: S3Backend, bucket_name: str, key_name: str, version_id: str | None = None, **rest: Any
+    ) -> Deleted:
+        if version_id is None:
+            return delete(backend, bucket_name, key_name, **rest)
+        bucket = backend.get_bucket(bucket_name)
+        gone = [each for each in bucket.keys.getlist(key_name, []) if str(each.version_id) == str(version_id)]
+        with unheard():
+            result = delete(backend, bucket_name, key_name, version_id, **rest)
+        for version in gone:
+            happened(Event(DELETED, bucket, version, version.version_id))
+        return result
+
+    return delete_object
 
 
 def _whole(head: Callable[..., FakeKey | None]) -> Callable[..., FakeKey | None]:
@@ -196,26 +168,3 @@ def _whole(head: Callable[..., FakeKey | None]) -> Callable[..., FakeKey | None]
         return found
 
     return head_object
-
-
-def _event(bucket: FakeBucket, marker: FakeDeleteMarker, configuration: str) -> dict[str, Any]:
-    """Return what S3 sends; it has no size, and the ETag of nothing."""
-    record = {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "awsRegion": bucket.region_name,
-        "eventTime": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "eventName": DELETE_MARKER_CREATED.removeprefix("s3:"),
-        "s3": {
-            "s3SchemaVersion": "1.0",
-            "configurationId": configuration,
-            "bucket": {"name": bucket.name, "arn": bucket.arn},
-            "object": {
-                "key": quote_plus(marker.name, safe="/"),
-                "eTag": ETAG_OF_NOTHING,
-                "versionId": marker.version_id,
-                "sequencer": uuid.uuid4().hex[:16].upper(),
-            },
-        },
-    }
-    return {"Records": [record]}

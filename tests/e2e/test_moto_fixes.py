@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from boto3.s3.transfer import TransferConfig
-from moto.s3.models import S3Backend
+from moto.s3.models import S3Backend, s3_backends
 
 from local_emulator import moto_fixes
 from local_emulator.aws import Aws
+from local_emulator.process import ROOT
+from local_emulator.s3_events import Event, happened
 from tests.e2e.test_poller import aws_of
+from tests.e2e.test_s3_events import shape
 
 MIB = 1 << 20
 
@@ -80,3 +84,23 @@ def test_the_head_of_a_part_has_the_etag_of_the_whole(tmp_path: Path) -> None:
         for _ in range(2):
             part = aws.s3.head_object(Bucket="dummy", Key="c", PartNumber=1, IfMatch=whole["ETag"])
             assert (part["ETag"], part["ContentLength"], part["PartsCount"]) == (whole["ETag"], 8 * MIB, 2)
+
+
+@pytest.mark.parametrize(
+    "name", ["LifecycleExpiration:Delete", "LifecycleExpiration:DeleteMarkerCreated", "LifecycleTransition"]
+)
+def test_what_a_lifecycle_rule_does_has_its_event(tmp_path: Path, name: str) -> None:
+    """moto runs no lifecycle rules: the emulator says what one did."""
+    sample = name.replace("LifecycleExpiration:Delete", "expiration").replace("LifecycleTransition", "transition")
+    [expected] = json.loads(
+        (ROOT / f"events/s3-lifecycle-{sample.replace('expirationMarkerCreated', 'delete-marker')}.json").read_text()
+    )["Records"]
+    with aws_of(tmp_path, versioned=name.endswith("Created")) as aws:
+        aws.s3.put_object(Bucket="dummy", Key="a", Body=b"1", StorageClass="STANDARD_IA")
+        aws.wire()
+        bucket = s3_backends["123456789012"]["aws"].get_bucket("dummy")
+        happened(Event(f"s3:{name}", bucket, bucket.keys["a"]))
+        [record] = events_of(aws)
+    assert record["eventName"] == name
+    assert shape(record) == shape(expected)
+    assert record.get("lifecycleEventData") == expected.get("lifecycleEventData")
