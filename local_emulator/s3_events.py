@@ -62,7 +62,8 @@ def action() -> Iterator[list[Event]]:
     moto sends a put's event before the object has its metadata, a tagging event beside each put, and a put event beside
     each completed multipart upload.
     """
-    _action.events = events = []
+    events: list[Event] = []
+    _action.events = events
     try:
         yield events
     finally:

@@ -45,7 +45,7 @@ class Watched:
         arn = sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         s3.put_bucket_notification_configuration(
             Bucket=self.name,
-            NotificationConfiguration={"QueueConfigurations": [{"Id": "w", "QueueArn": arn, "Events": WATCHED}]},  # type: ignore[typeddict-item] # names of events
+            NotificationConfiguration={"QueueConfigurations": [{"Id": "w", "QueueArn": arn, "Events": WATCHED}]},  # type: ignore[list-item, misc] # names of events
         )
         self.put = lambda key, body=b"Sample data\n", **rest: s3.put_object(
             Bucket=self.name, Key=key, Body=body, **rest
@@ -134,7 +134,7 @@ def delete(bucket: Watched) -> None:
     ],
 )
 def test_an_action_sends_one_event_with_the_fields_that_aws_documents(
-    make: Make, act: Callable[[Watched], None], versioned: bool, name: str, sample: str
+    make: Make, act: Callable[[Watched], None], name: str, sample: str, *, versioned: bool
 ) -> None:
     bucket = make(versioned=versioned)
     bucket.put("there")
@@ -188,7 +188,7 @@ def test_a_delete_of_many_sends_an_event_for_each(make: Make) -> None:
 
 @pytest.mark.parametrize("many", [False, True], ids=["DeleteObject", "DeleteObjects"])
 @pytest.mark.parametrize("what", ["newest version", "older version", "only version", "delete marker"])
-def test_a_version_that_is_deleted_by_its_id_sends_its_event(make: Make, what: str, many: bool) -> None:
+def test_a_version_that_is_deleted_by_its_id_sends_its_event(make: Make, what: str, *, many: bool) -> None:
     bucket = make(versioned=True)
     versions = [bucket.put("a", body)["VersionId"] for body in (b"1", b"2")[: 1 if what == "only version" else 2]]
     marker = bucket.s3.delete_object(Bucket=bucket.name, Key="a")["VersionId"] if what == "delete marker" else ""
