@@ -1,7 +1,7 @@
-"""Sends an object of its own the whole way each few minutes: put, overwritten, tagged, deleted.
+"""Puts, overwrites, tags and deletes an object of its own every few minutes, and waits for its copy after each step.
 
-The canary writes the source only. The check function, which has the replicator's role, tells what the copy still lacks,
-so that Google grants the canary nothing. All runs use one name: what a crashed run left, the next replaces.
+The canary writes to the source only. The check function, which has the replicator's role, says what the copy lacks, so
+the canary needs no permission from Google. All runs use one key: a run replaces what a crashed run left.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from handler.wiring import Context, Wiring
 
 SCHEDULE = "aws.events"
-"""The source of the events of a schedule."""
+"""The `source` field of a schedule's events."""
 FOLDER = ".replicator-canary/"
 _CLEANING = 30.0
-"""Seconds kept for the clean-up."""
+"""Seconds that are reserved for the clean-up."""
 
 Look = Callable[[str], Mapping[str, Any]]
 
 
 class Step(NamedTuple):
-    """One change of the object, and the seconds until the copy showed it. A detail says why it failed."""
+    """One change of the object, and the seconds until the copy showed it. `detail` says why the step failed."""
 
     name: str
     seconds: float | None = None
@@ -45,7 +45,7 @@ class Step(NamedTuple):
 
 
 def lambda_handler(event: Mapping[str, Any], context: Context) -> list[dict[str, Any]]:
-    """Run once, and measure."""
+    """Run the canary once, and write its metrics."""
     from handler import observe
 
     settings = config.load()
@@ -66,12 +66,12 @@ class Canary:
     """One run.
 
     Args:
-        settings: with WIRING.
+        settings: the settings, with WIRING.
         s3: boto3's client.
-        look: answers as `look` does.
-        left: seconds for waiting.
-        clock: seconds.
-        sleep: waits that many seconds.
+        look: returns what `look` returns.
+        left: returns the seconds that are left for waiting.
+        clock: returns seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(  # noqa: PLR0913 - all but two by keyword
@@ -97,10 +97,10 @@ class Canary:
         self._sleep = sleep
 
     def run(self, *, is_scheduled: bool) -> list[Step]:
-        """Return the steps up to the first that fails, and those of the deletes.
+        """Return the writing steps up to the first that fails, and the deleting steps.
 
         Args:
-            is_scheduled: whether the last run is long enough ago to judge its delete, where deletes have a delay.
+            is_scheduled: the last run is long enough ago to judge its delayed delete.
         """
         if not self._rules:
             return [
@@ -125,7 +125,7 @@ class Canary:
 
     def _writes(self) -> Iterator[tuple[str, Callable[[], object]]]:
         target = {**self._bucket, "Key": self.key}
-        tags = dict(self._rules[0].tags)  # which its filter asks for
+        tags = dict(self._rules[0].tags)  # which the rule's filter asks for
 
         def put() -> None:
             self._s3.put_object(**target, Body=str(uuid.uuid4()).encode(), Tagging=urlencode(tags))
@@ -141,7 +141,7 @@ class Canary:
             yield "tag", tag
 
     def _wait(self, name: str, is_done: Callable[[Mapping[str, Any]], bool]) -> Step:
-        """Look until the copy shows the step, or no time is left."""
+        """Ask for the copy's state until it shows the step or no time is left."""
         began = self._clock()
         while not is_done(answer := self._answer()):
             waited = self._clock() - began
@@ -151,9 +151,9 @@ class Canary:
         return Step(name, self._clock() - began)
 
     def _last_delete(self) -> Step:
-        """Judge the delete of the last run, which the delay has let pass by now."""
+        """Judge the delete of the last run, whose delay is over by now."""
         if any(why.startswith(f"{DRY_RUN}{Action.DELETE}") for why in self._answer()["found"]):
-            return Step("delete", detail="the copy of the last run is still there, though its original is gone")
+            return Step("delete", detail="the copy of the last run still exists, but its original is deleted")
         return Step("delete")
 
     def _answer(self) -> Mapping[str, Any]:
@@ -163,7 +163,7 @@ class Canary:
             return {"found": [], "errors": [detail_of(error)]}
 
     def _delete_versions(self) -> None:
-        """Delete each version, the markers last, so that none of them shows again. Unversioned objects have one too."""
+        """Delete each version, then the delete markers, so that no version becomes current. "null" is a version too."""
         listed = self._s3.list_object_versions(**self._bucket, Prefix=self.key)
         for version in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
             if version["Key"] == self.key:
@@ -179,7 +179,7 @@ def _is_gone(answer: Mapping[str, Any]) -> bool:
 
 
 def look(key: str, context: Context) -> dict[str, Any]:
-    """Return what the replicator finds of a key without doing anything about it, and what fails; by its role."""
+    """Return what a dry run of the replicator finds for a key, and its errors. It uses the role of this function."""
     wiring = _wiring()
     wiring.deadline.begin(context)
     bucket = config.load().wiring["Bucket"]
@@ -191,16 +191,16 @@ def look(key: str, context: Context) -> dict[str, Any]:
 
 @cache
 def _wiring() -> Wiring:
-    from handler.wiring import Wiring  # what the check alone does not need
+    from handler.wiring import Wiring  # only `look` needs it
 
     return Wiring(replace(config.load(), dry_run=True))
 
 
 def ask(function: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a function's answer.
+    """Invoke a function and return its answer.
 
     Raises:
-        ConfigurationError: it failed; with its message.
+        ConfigurationError: the function failed; with its message.
     """
     answer = boto3.client("lambda").invoke(FunctionName=function, Payload=json.dumps(payload))
     result: dict[str, Any] = json.load(answer["Payload"])

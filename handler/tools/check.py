@@ -1,9 +1,9 @@
-"""Checks a deployment and says in one table what is missing or wrong: permissions, the way of events, safeguards.
+"""Checks a deployment and shows in one table what is missing or wrong: permissions, event delivery, safeguards.
 
     python -m handler.tools.check                    with the variables and credentials of this shell
     python -m handler.tools.check --function NAME    with the deployed function's own (template.yaml's CheckFunction)
 
-The deployed function also runs each hour, and measures what it found as CheckFaults.
+The deployed function also runs each hour, and writes the number of faults as the metric CheckFaults.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from handler.tools.running import ALIAS, Running, of_alias
 
 
 def lambda_handler(event: dict[str, Any], context: Any) -> Any:
-    """Answer with the table; on its schedule, log each fault and measure their number.
+    """Return the table. On the schedule, also log each fault and write their number as a metric.
 
-    `{"dead_letters": true}` also parks a test message, which sets off its alarm. `{"look": KEY}` is the canary's
-    question: what the replicator would do about that key.
+    `{"dead_letters": true}` also parks a test message, which rings its alarm. `{"look": KEY}` comes from the canary
+    and asks what the replicator would do about that key.
     """
     if "look" in event:
         return canary.look(event["look"], context)
@@ -43,7 +43,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> Any:
 
 
 def _deployed(settings: config.Settings) -> tuple[config.Settings, list[Row]]:
-    """Return the settings of what the replicator's alias runs, and a row for each function that has an alias."""
+    """Return the settings that the replicator's alias runs with, and a row for each function with an alias."""
     rows: list[Row] = []
     found: dict[str, Running] = {}
 
@@ -61,7 +61,7 @@ def _deployed(settings: config.Settings) -> tuple[config.Settings, list[Row]]:
 
 
 def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[Row]:
-    """Check everything."""
+    """Yield a row for each check."""
     yield from event_path.rows(settings)
     yield from trials.of_aws(settings, dead_letters=dead_letters)
     yield from trials.of_google(settings)
@@ -70,10 +70,18 @@ def check(settings: config.Settings, *, dead_letters: bool = False) -> Iterator[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program: 0 where there is no fault, 1 where there is one, 2 where it cannot be tried."""
+    """Run the program. Return 0 if there is no fault, 1 if there is one, 2 if the check cannot run."""
     parser = argparse.ArgumentParser(prog="python -m handler.tools.check", description=__doc__.partition("\n")[0])
-    parser.add_argument("--function", metavar="NAME", help="the deployed check function, to try with its own role")
-    parser.add_argument("--dead-letters", action="store_true", help="park a test message too; its alarm goes off")
+    parser.add_argument(
+        "--function",
+        metavar="NAME",
+        help="run the deployed check function, with its own role and variables (default: run here)",
+    )
+    parser.add_argument(
+        "--dead-letters",
+        action="store_true",
+        help="also park a test message in the dead-letter queue, which rings its alarm",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.function:

@@ -1,11 +1,11 @@
-"""Shows the deletes that the brake held, and releases or drops them.
+"""Lists the deletes that the brake holds, and releases or drops them.
 
-    python -m handler.tools.deletes list --stack STACK       how many are held, and some of their keys, with their ages
-    python -m handler.tools.deletes release --stack STACK    carry them out, except where the source has the key again
+    python -m handler.tools.deletes list --stack STACK       show their number, and some of the keys with their ages
+    python -m handler.tools.deletes release --stack STACK    carry them out, unless the source has the key again
     python -m handler.tools.deletes drop --stack STACK       forget them; the copies stay
 
-Deletes that are held after `release` began are not released: they go back to where deletes wait, and the brake decides
-on them anew. Copies that stay after `drop` are named by `python -m handler.tools.verify`, as "delete".
+`release` returns the deletes that were held after it began to the deletes queue, and the brake decides on them again.
+After `drop`, `python -m handler.tools.verify` names each copy that stays, as "delete".
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _BATCH = 10
-"""Messages that are received at once, and keys that `list` shows, at most."""
+"""Messages of one receive, and keys that `list` shows, at most."""
 _PROGRESS = 1_000
-"""Deletes after which another line tells of the progress."""
+"""Deletes between two lines of progress."""
 _WAIT = 2
 """Seconds that an empty receive lasts; a shorter one may miss messages."""
 _OUTPUTS = {"events": "EventsQueueUrl", "deletes": "DeletesQueueUrl", "held": "HeldDeletesQueueUrl"}
-"""The stack's outputs that name the queues."""
+"""The stack's outputs that have the queues' URLs."""
 
 
 class Queues(NamedTuple):
-    """The URLs of the queues that deletes go through."""
+    """The URLs of the queues that a delete passes through."""
 
     events: str
     deletes: str
@@ -49,12 +49,12 @@ class Queues(NamedTuple):
 
 
 class HeldDeletes:
-    """The deletes that the brake held.
+    """The deletes that the brake holds.
 
     Args:
         sqs: boto3's client.
-        queues: their queues.
-        clock: seconds since 1970.
+        queues: the queues' URLs.
+        clock: returns the seconds since 1970.
         wait: seconds that an empty receive lasts.
     """
 
@@ -64,22 +64,22 @@ class HeldDeletes:
         self._sqs, self._queues, self._clock, self._wait = sqs, queues, clock, wait
 
     def counts(self) -> tuple[int, int]:
-        """Return how many deletes are held, and how many wait, approximately.
+        """Return about how many deletes are held, and about how many wait in the deletes queue.
 
         Raises:
-            Unavailable: SQS does not say.
+            Unavailable: SQS does not answer.
         """
         return self._queue(self._queues.held).count(), self._queue(self._queues.deletes).count()
 
     def some(self) -> list[tuple[Change, float]]:
-        """Return some of those that are held, each with the seconds since then. They stay in sight of all others."""
+        """Return some of the held deletes, each with its age in seconds. They stay visible to other receivers."""
         return [(_change(message), self._clock() - _sent(message)) for message in self._received(visibility=0)]
 
     def release(self) -> Iterator[int]:
-        """Have all carried out that are held by now; yield how many were released, batch by batch.
+        """Release all deletes that are held by now. Yield the number of each batch.
 
         Raises:
-            Unavailable: a queue did not take them all; the rest is held still.
+            Unavailable: a queue did not take all messages; the rest is still held.
         """
         began = self._clock()
         events, deletes = self._queue(self._queues.events), self._queue(self._queues.deletes)
@@ -91,7 +91,7 @@ class HeldDeletes:
             yield len(known)
 
     def drop(self) -> Iterator[int]:
-        """Forget all that are held by now; yield how many were dropped, batch by batch."""
+        """Drop all deletes that are held by now. Yield the number of each batch."""
         began = self._clock()
         while known := [message for message in self._received() if _sent(message) <= began]:
             self._forget(known)
@@ -120,7 +120,7 @@ def _sent(message: MessageTypeDef) -> float:
 
 
 def _change(message: MessageTypeDef) -> Change:
-    """Return what a message asks for."""
+    """Return the change that a message carries."""
     batch = parse({"Records": [{"eventSource": "aws:sqs", "messageId": "", "body": message["Body"]}]})
     return batch.deliveries[0].changes[0]
 
@@ -131,7 +131,7 @@ def _released(message: MessageTypeDef) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program: 0 if that was done, 2 if it cannot be done."""
+    """Run the program. Return 0 if it succeeded, 2 if it cannot."""
     options = _options(arguments)
     try:
         held = HeldDeletes(boto3.client("sqs"), _queues(options))
@@ -165,10 +165,10 @@ def _drop(held: HeldDeletes) -> None:
 
 
 def _tell_of_waiting(held: HeldDeletes) -> None:
-    """Say how many more may be held, which are carried out if they are within the limit and no others are held."""
+    """Print how many deletes wait. The brake carries them out if they are within the limit and none is held."""
     _, waiting = held.counts()
     if waiting:
-        sys.stdout.write(f"Deletes that wait for the brake to hold them, or to let them pass: about {waiting:,}.\n")
+        sys.stdout.write(f"About {waiting:,} more deletes wait. The brake has not decided on them yet.\n")
 
 
 def _counted(batches: Iterator[int], what: str) -> int:
@@ -185,10 +185,10 @@ _COMMANDS = {"list": _list, "release": _release, "drop": _drop}
 
 
 def _queues(options: argparse.Namespace) -> Queues:
-    """Return the queues that are named, or those of the stack.
+    """Return the URLs from the options, or else from the stack's outputs.
 
     Raises:
-        LookupError: there is no such stack, or it has no such output.
+        LookupError: an option is missing, or the stack has no such output.
     """
     named = {name: getattr(options, f"{name}_queue") for name in _OUTPUTS}
     if not options.stack:
@@ -211,10 +211,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=list(_COMMANDS), help="what to do with the deletes that are held")
-    parser.add_argument("--stack", metavar="NAME", help="the CloudFormation stack, whose outputs name its queues")
+    parser.add_argument("command", choices=list(_COMMANDS), help="what to do with the held deletes")
+    parser.add_argument("--stack", metavar="NAME", help="the CloudFormation stack, whose outputs have the queues' URLs")
     for name, output in _OUTPUTS.items():
-        parser.add_argument(f"--{name}-queue", metavar="URL", help=f"its URL (default: the stack's output {output})")
+        parser.add_argument(
+            f"--{name}-queue", metavar="URL", help=f"the URL of this queue (default: the stack's output {output})"
+        )
     return parser.parse_args(arguments)
 
 

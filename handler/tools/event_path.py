@@ -1,4 +1,4 @@
-"""Looks at what the stack wired between the source bucket and the functions: events die there without a word."""
+"""Checks what the stack set up between the source bucket and the functions, where events can be lost silently."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Wiring = Mapping[str, Any]
 
 
 def rows(settings: Settings) -> Iterator[Row]:
-    """Compare what is there with what the stack made, as WIRING has it."""
+    """Compare the resources with what the stack made, as WIRING says."""
     wiring = settings.wiring
     if not wiring:
         yield Row("not tried", "the stack", "notification, queue policy, mappings, region", "WIRING is not set")
         return
     bucket, queue = wiring["Bucket"], wiring["QueueArn"]
     owner = settings.owner_of(bucket)
-    place = {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
+    target = {"Bucket": bucket} | ({"ExpectedBucketOwner": owner} if owner else {})
     s3 = boto3.client("s3", config=CLIENTS)
     where = f"s3://{bucket}"
-    yield judged(where, "region", "s3:ListBucket", lambda: _region(s3, place))
-    yield judged(where, "notification", "s3:GetBucketNotification", lambda: _notification(s3, place, wiring))
+    yield judged(where, "region", "s3:ListBucket", lambda: _region(s3, target))
+    yield judged(where, "notification", "s3:GetBucketNotification", lambda: _notification(s3, target, wiring))
     if wiring["Rule"]:
         subject = "rule", "events:DescribeRule or events:ListTargetsByRule"
         yield judged(f"EventBridge {wiring['Rule']}", *subject, lambda: _rule(wiring["Rule"], queue))
@@ -41,17 +41,17 @@ def rows(settings: Settings) -> Iterator[Row]:
         yield judged(f"mapping {uuid}", *subject, partial(_mapping, uuid, wiring["Replication"]))
 
 
-def _region(s3: Any, place: Mapping[str, str]) -> str:
-    """S3 sends no event to a queue of another region."""
-    there, here = s3.head_bucket(**place)["BucketRegion"], s3.meta.region_name
+def _region(s3: Any, target: Mapping[str, str]) -> str:
+    """Return the bucket's region. S3 sends no event to a queue in another region."""
+    there, here = s3.head_bucket(**target)["BucketRegion"], s3.meta.region_name
     if there != here:
         raise Wrong(f"the bucket is in {there}, the function in {here}: deploy the stack in {there}")
     return str(there)
 
 
-def _notification(s3: Any, place: Mapping[str, str], wiring: Wiring) -> str:
-    """Another tool that writes the bucket's notifications as a whole takes ours away."""
-    current = s3.get_bucket_notification_configuration(**place)
+def _notification(s3: Any, target: Mapping[str, str], wiring: Wiring) -> str:
+    """Return the notification's id. A tool that writes the bucket's notifications as a whole removes ours."""
+    current = s3.get_bucket_notification_configuration(**target)
     wanted = wanted_of(wiring)
     if wanted is None:
         if "EventBridgeConfiguration" not in current:
@@ -96,7 +96,7 @@ def _policy(settings: Settings, owner: str | None) -> str:
 
 
 def _allows(statement: Mapping[str, Any], service: str, sender: str, owner: str | None) -> bool:
-    """Return True if a statement lets the service send for the sender. Conditions that the stack does not use pass."""
+    """Return True if a statement lets the service send for the sender. Only the stack's own conditions are compared."""
     principal = statement.get("Principal")
     services = _listed(principal.get("Service") if isinstance(principal, dict) else principal)
     actions = {action.lower() for action in _listed(statement.get("Action"))}
@@ -121,7 +121,7 @@ def _mapping(uuid: str, replication: str) -> str:
         mapping = functions.get_event_source_mapping(UUID=uuid)
     except ClientError as error:
         if error.response["Error"]["Code"] == "ResourceNotFoundException":
-            raise Wrong("it is gone, nothing takes the queue's messages: deploy the stack again") from error
+            raise Wrong("it is gone, and nothing receives the queue's messages: deploy the stack again") from error
         raise
     if mapping["State"] in {"Disabled", "Disabling"}:
         if replication == "Paused":

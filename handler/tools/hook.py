@@ -1,4 +1,4 @@
-"""Answers CodeDeploy, which asks before a new version gets traffic (template.yaml's DeploymentPreference)."""
+"""Checks new versions for CodeDeploy before they get traffic (DeploymentPreference in template.yaml)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from handler.tools.rows import table
 from handler.tools.running import variables_of
 
 _CLIENTS = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
-"""Two versions that hang leave time to say so: template.yaml gives two minutes."""
+"""Limits that leave time to answer even if two versions hang: template.yaml gives the function two minutes."""
 _NOTHING_TO_DO = json.dumps({"Event": "s3:TestEvent"})
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> None:
-    """Start the new versions, run the check with what they have, and answer; the log has the reason.
+    """Start the new versions, run the check with their variables, and answer CodeDeploy. The log has the reason.
 
     Raises:
-        Exception: a version does not start, or the check cannot be run. CodeDeploy is told so too: without an answer
-            it would wait for an hour.
+        Exception: a version does not start, or the check cannot run. CodeDeploy gets "Failed" in this case too: without
+            an answer it waits for an hour.
     """
     status = "Failed"
     try:
@@ -44,7 +44,7 @@ def lambda_handler(event: dict[str, Any], _context: object) -> None:
 
 
 def _started(client: Any, version: str) -> Mapping[str, str]:
-    """Return a version's variables, after a start of it with nothing to do."""
+    """Start a version by an event that changes nothing, and return its variables."""
     answer = client.invoke(FunctionName=version, Payload=_NOTHING_TO_DO)
     if "FunctionError" in answer:
         raise RuntimeError(f"{version} does not start: {json.load(answer['Payload']).get('errorMessage')}")

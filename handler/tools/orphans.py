@@ -1,4 +1,4 @@
-"""Finds the copies that no rule makes any more, as a change of the rules leaves them, and removes them on demand."""
+"""Finds the copies that no rule makes any more after a change of the rules, and removes them on demand."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from handler.core.plan import STAGING
 from handler.tools.held import Copy, Held
 
 AT_ONCE = 1_000
-"""Orphans whose removal waits in memory."""
+"""Orphans in memory that wait for their removal."""
 TRIES = 5
-"""Times that an orphan is looked at and its delete is tried, as something may write the name meanwhile."""
-_TOLD = 100_000
-"""Names between two lines about the progress."""
+"""Attempts to delete an orphan, because another writer may change it between the look and the delete."""
+_PROGRESS = 100_000
+"""Names between two lines of progress."""
 _LAST = "\U0010ffff"
 """The last character there is."""
 
 
 class Verdict(NamedTuple):
-    """What is to be said of a copy that no enabled rule makes."""
+    """The verdict on a copy that no enabled rule makes."""
 
     key: str
     """The key whose copy it is."""
     is_orphan: bool
-    """Whether it may be removed; False: it is kept in any case."""
+    """True if the copy may be removed; False if it is kept in any case."""
     why: str
 
 
 def verdict(rules: Sequence[Rule], destination: str, name: str, replica: Replica) -> Verdict | None:
     """Judge one copy. Pure.
 
-    A copy is provably ours if it names a source bucket of the rules. It is kept if its rule, or a rule that would make
-    it, is disabled, or if its rule does not replicate deletes. If no rule has its rule's ID any more, each rule of the
-    source bucket must replicate deletes.
+    A copy is ours if it names a source bucket of the rules. It is kept if its rule, or a rule that would make it, is
+    disabled, or if its rule does not replicate deletes. If no rule has the ID of its rule any more, it is removed only
+    if each rule of the source bucket replicates deletes.
 
     Args:
-        rules: all of them, the disabled ones too.
-        destination: where the copy is: `gs://bucket`.
-        name: the copy's.
-        replica: its state.
+        rules: all rules, including the disabled ones.
+        destination: the bucket of the copy, `gs://bucket`.
+        name: the name of the copy.
+        replica: the state of the copy.
 
     Returns:
-        None if an enabled rule makes the copy, if it is not from a source bucket of the rules, or if there is none.
+        None if an enabled rule makes the copy, if the copy is not ours, or if it does not exist.
     """
     of_bucket = [rule for rule in rules if rule.source == copied_from(replica)]
     if not of_bucket:
@@ -62,7 +62,7 @@ def verdict(rules: Sequence[Rule], destination: str, name: str, replica: Replica
     made_by, key = mapping.made_by(replica), key_named(replica) or name
     is_unnamed = made_by is None and key_named(replica) is None
     makers = [rule for rule in of_bucket if rule.destination == destination and _makes(rule, key, name)]
-    if is_unnamed:  # by a release that did not name keys: it may be of any key that a rule gives this name
+    if is_unnamed:  # by an old release: it can be the copy of any key to which a rule gives this name
         makers += [rule for rule in of_bucket if rule.destination == destination and rule.key_of(name) is not None]
     if any(rule.enabled for rule in makers):
         return None
@@ -88,7 +88,7 @@ class Orphans:
     Args:
         settings: the rules.
         gcs: returns the client of GCS.
-        within: what the places of orphans that are to be removed begin with: `gs://bucket/` or `gs://bucket/prefix`.
+        within: remove the orphans whose locations begin with one of these: `gs://bucket/` or `gs://bucket/prefix`.
     """
 
     def __init__(self, settings: Settings, gcs: Callable[[], Any], within: Sequence[str] = ()) -> None:
@@ -96,11 +96,11 @@ class Orphans:
         self._sources = {rule.source for rule in settings.rules}
         self._destination = cache(self._connected)
         self.left, self.kept, self.doomed = Held(), Held(), Held()
-        """Orphans to be named only; copies to be named and kept in any case; orphans to be removed."""
+        """The orphans to name only, the copies to keep in any case, and the orphans to remove."""
         self.copies: Counter[str] = Counter()
-        """How many copies of the three kinds there are, by their originals' bucket."""
+        """The number of all these copies, by the bucket of their originals."""
         self.counts: Counter[str] = Counter()
-        """How many objects of others were seen."""
+        """The number of objects that are not ours."""
 
     def _connected(self, destination: str) -> GcsDestination:
         with translated("reach GCS"):
@@ -108,12 +108,12 @@ class Orphans:
         return GcsDestination(client, destination.removeprefix("gs://"))
 
     def close(self) -> None:
-        """Forget all that was found."""
+        """Delete the files of what was found."""
         for held in (self.left, self.kept, self.doomed):
             held.close()
 
     def see(self, destination: str, name: str, replica: Replica) -> None:
-        """Note an object whose name no key of its rule has at the source."""
+        """Judge and note an object that no listed original has as its copy."""
         bucket = copied_from(replica)
         if bucket is None:
             self.counts["copies of others, left alone"] += 1
@@ -126,7 +126,7 @@ class Orphans:
             held.add(Copy(bucket, found.key, destination, name), found.why)
 
     def search(self) -> None:
-        """List the destination buckets outside of the rules' prefixes, which the comparison does not list.
+        """Search the destination buckets outside of the rules' prefixes, where the comparison does not list.
 
         Raises:
             ReplicationError: a bucket cannot be listed.
@@ -140,17 +140,17 @@ class Orphans:
             for start, stop in gaps(prefixes):
                 for name, replica in self._destination(destination).scan("", start=start, stop=stop):
                     listed += 1
-                    if listed % _TOLD == 0:
+                    if listed % _PROGRESS == 0:
                         sys.stderr.write(f"{listed:,} names listed outside of the rules' prefixes\n")
                     if copied_from(replica) is not None and not name.startswith(STAGING):
                         self.see(destination, name, replica)
 
     def removed(self) -> Iterator[tuple[Copy, str, ReplicationError | None]]:
-        """Remove the doomed orphans, and yield each with what became of it: "removed", "kept" or "failed"."""
+        """Remove the doomed orphans, and yield each with its result: "removed", "kept" or "failed"."""
         rest = iter(self.doomed)
         with ThreadPoolExecutor(self._settings.concurrency, "orphan") as threads:
-            while some := list(itertools.islice(rest, AT_ONCE)):
-                yield from threads.map(self._removed, some)
+            while batch := list(itertools.islice(rest, AT_ONCE)):
+                yield from threads.map(self._removed, batch)
 
     def _removed(self, copy: Copy) -> tuple[Copy, str, ReplicationError | None]:
         try:
@@ -159,7 +159,7 @@ class Orphans:
             return copy, "failed", error
 
     def _remove(self, copy: Copy) -> bool:
-        """Delete the copy on its generation, if a fresh look still shows it to be that orphan; False if it does not."""
+        """Delete the copy on its generation. Return False if a fresh look shows that it is no longer that orphan."""
         destination = self._destination(copy.destination)
         for _ in range(TRIES):
             replica = destination.head(copy.name)
@@ -171,13 +171,16 @@ class Orphans:
             except Moved:
                 continue
             return True
-        raise Unavailable(f"{copy.name!r} changed {TRIES} times while it was to be removed", code="KeyTooHot")
+        raise Unavailable(
+            f"cannot remove {copy.destination}/{copy.name}: it changed {TRIES} times meanwhile. Run the command again",
+            code="KeyTooHot",
+        )
 
 
 def gaps(prefixes: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the ranges of names that begin with none of the prefixes: the first name, and the one after the last.
+    """Yield the ranges of names that begin with none of the prefixes: the first name, and the name after the last.
 
-    An empty text at the end of a range means that it has no end. Names are in the order of UTF-8, as GCS lists them.
+    A range without an end has "" as its end. Names are in the order of UTF-8, as GCS lists them.
     """
     at: str | None = ""
     for prefix in sorted(set(prefixes)):

@@ -1,4 +1,4 @@
-"""The rows of the check's table, and how an answer or an error becomes one."""
+"""The rows of the check's table, and how an answer or an error becomes a row."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from handler.core.errors import ReplicationError
 
 CLIENTS = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
 _MISSING_OBJECT = {"NoSuchKey", "NoSuchVersion", "404"}
-"""What S3 says of a key that is not there only to those who may read it."""
+"""S3's codes for a missing key, which S3 returns only to callers that may read the key."""
 _MISSING_MESSAGE = {"ReceiptHandleIsInvalid"}
-"""What SQS says of a receipt handle that it never gave, only to those who may use one."""
+"""SQS's code for an unknown receipt handle, which SQS returns only to callers that may use one."""
 _DENIED = {"DstPutObjectNotPermitted", "DstCredentialsRejected"}
 
 
 class Row(NamedTuple):
     """One check of one resource.
 
-    The result is "ok", "MISSING" (a permission is denied), "WRONG" (a resource is not as it must be), "FAILED" (the
-    check met something else) or "not tried".
+    The result is "ok", "MISSING" (a permission is denied), "WRONG" (a resource is not as it must be), "FAILED" (another
+    error) or "not tried".
     """
 
     result: str
@@ -37,14 +37,14 @@ class Row(NamedTuple):
 
 
 class Wrong(Exception):
-    """A resource is not as it must be. The message says in what, and what to do."""
+    """A resource is not as it must be. The message says why and what to do."""
 
 
 def tried(where: str, permission: str, call: Callable[[], object]) -> Row:
-    """Return whether a permission is there, by a call that needs it."""
+    """Make a call that needs a permission, and return the row for that permission."""
     try:
         call()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the operator wants to know
+    except Exception as error:  # noqa: BLE001 - the operator wants to know each error
         code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
         if (code in _MISSING_OBJECT and permission.startswith("s3:GetObject")) or code in _MISSING_MESSAGE:
             return Row("ok", where, permission)
@@ -53,19 +53,19 @@ def tried(where: str, permission: str, call: Callable[[], object]) -> Row:
 
 
 def judged(where: str, subject: str, permission: str, look: Callable[[], str]) -> Row:
-    """Return what `look` says of a resource. It is not tried if the permission to read the resource is denied.
+    """Return the row for a resource: "not tried" if the permission to read the resource is denied.
 
     Args:
         where: the resource.
-        subject: what is looked at.
-        permission: what reading it needs.
+        subject: the property that is checked.
+        permission: the permission that reading it needs.
         look: returns a detail, or raises `Wrong`.
     """
     try:
         return Row("ok", where, subject, look())
     except Wrong as error:
         return Row("WRONG", where, subject, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the operator wants to know
+    except Exception as error:  # noqa: BLE001 - the operator wants to know each error
         if _is_denied(error):
             return Row("not tried", where, subject, f"{permission} is denied")
         return Row("FAILED", where, subject, detail_of(error))
@@ -79,7 +79,7 @@ def _is_denied(error: Exception) -> bool:
 
 
 def detail_of(error: Exception) -> str:
-    """Return an error in one line."""
+    """Return an error as one line of at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 

@@ -1,4 +1,4 @@
-"""Reads what an alias of a deployed function runs, which an update of the function alone does not change."""
+"""Reads which version an alias of a deployed function runs. An update of the function alone does not change it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Running(NamedTuple):
 
     version: str
     shifting: Mapping[str, float]
-    """Other versions that get a part of the invocations: a gradual deployment is under way, or was left so."""
+    """Other versions that get a part of the invocations, by a gradual deployment that has not ended."""
     stale: tuple[str, ...]
-    """Names of properties and variables that the function has by now, and that version has not."""
+    """Names of properties and variables that differ between this version and the function."""
     variables: Mapping[str, str]
 
     def __str__(self) -> str:
-        """Say it in the check's table."""
+        """Return the text for the check's table."""
         others = "".join(f", version {other} for {weight:.0%}" for other, weight in self.shifting.items())
         if not self.stale:
             return f"version {self.version} with the current configuration{others}"
@@ -39,14 +39,14 @@ class Running(NamedTuple):
 
 
 def of_alias(client: Any, version: str) -> Running:
-    """Return what the alias runs.
+    """Return the version that the alias runs.
 
     Args:
-        client: boto3's, for Lambda.
+        client: boto3's client for Lambda.
         version: the ARN of any version of the function.
 
     Raises:
-        ClientError: where one of the requests is denied, or there is no such alias.
+        ClientError: a request is denied, or there is no such alias.
     """
     function = version.rpartition(":")[0]
     alias = client.get_alias(FunctionName=function, Name=ALIAS)
@@ -63,7 +63,7 @@ def variables_of(configuration: Mapping[str, Any]) -> dict[str, str]:
     """Return a function's variables.
 
     Raises:
-        PermissionError: where they are encrypted by a key that may not be used.
+        PermissionError: they are encrypted by a KMS key that the caller may not use.
     """
     environment: dict[str, Any] = configuration.get("Environment") or {}
     if "Error" in environment:

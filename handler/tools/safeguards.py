@@ -1,4 +1,4 @@
-"""Looks at what guards the copies: the destination bucket's own settings, the brake on deletes, the canary."""
+"""Checks what protects the copies: the destination bucket's own settings, the brake on deletes, the canary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DAY = 86400
 
 
 def of_bucket(client: Any, location: str) -> Iterator[Row]:
-    """Look at a GCS bucket's settings, by one request.
+    """Check a GCS bucket's settings, by one request.
 
     https://cloud.google.com/storage/docs/json_api/v1/buckets#resource
     """
@@ -51,7 +51,9 @@ def _lifecycle(bucket: Mapping[str, Any]) -> str:
         prefixes = condition.get("matchesPrefix", [])
         if rule.get("action", {}).get("type") == "Delete" and STAGING in prefixes and "age" in condition:
             return f"deletes {STAGING} after {condition['age']} days"
-    raise Wrong(f"none deletes {STAGING}, where parts of overwritten states stay: make one with an age of 7 days")
+    raise Wrong(
+        f"none deletes {STAGING}, where parts of overwritten objects stay: make a lifecycle rule with an age of 7 days"
+    )
 
 
 def _retention(bucket: Mapping[str, Any]) -> str:
@@ -63,7 +65,7 @@ def _retention(bucket: Mapping[str, Any]) -> str:
 
 
 def of_brake(settings: Settings) -> Row:
-    """Say whether deletes are held if too many come, and whether any are."""
+    """Return whether the brake is on, and whether it holds deletes."""
     if not (settings.deletes_queue and settings.held_deletes_queue and settings.deletes_limit):
         return Row("ok", "deletes", "brake", "off: each delete is carried out at once")
     sqs = boto3.client("sqs", config=CLIENTS)
@@ -73,7 +75,7 @@ def of_brake(settings: Settings) -> Row:
 
     def look() -> str:
         count = held.count()
-        if count or held.has_any():  # deletes that were held a moment ago are not counted yet
+        if count or held.has_any():  # SQS counts a message about a minute late
             raise Wrong(f"about {count:,} deletes are held: python -m handler.tools.deletes list --stack STACK")
         return f"on, over {settings.deletes_limit:,} deletes; {waiting.count():,} wait"
 
@@ -81,7 +83,7 @@ def of_brake(settings: Settings) -> Row:
 
 
 def of_canary(wiring: Mapping[str, Any]) -> Row:
-    """Say whether the canary is on, and what its alarm says of its last runs."""
+    """Return whether the canary is on, and the state of its alarm."""
     if not wiring:
         return Row("not tried", "the stack", "canary", "WIRING is not set")
     name, minutes = f"{wiring['ConfigurationId']}-canary", wiring["CanaryMinutes"]

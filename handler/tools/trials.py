@@ -1,6 +1,6 @@
 """Tries each permission that replication needs, by the request that replication makes.
 
-In the source nothing is written. In the destination an empty object comes and goes, under `.replicator-check/`.
+Nothing is written to the source. In the destination an empty object is made and deleted, under `.replicator-check/`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PROBE = ".replicator-check/"
 
 
 def of_aws(settings: Settings, *, dead_letters: bool) -> Iterator[Row]:
-    """Try what the rules' sources and the queues need."""
+    """Try the permissions for the rules' sources and for the queues."""
     s3 = boto3.client("s3", config=CLIENTS)
     for rule in {(rule.source, rule.prefix): rule for rule in _rules(settings)}.values():
         yield from _source(s3, rule, settings.owner_of(rule.source))
@@ -33,9 +33,9 @@ def of_aws(settings: Settings, *, dead_letters: bool) -> Iterator[Row]:
 
 
 def of_google(settings: Settings) -> Iterator[Row]:
-    """Try what the rules' destinations need, and look at how their buckets are set up."""
-    places = {(rule.destination, rule.destination_prefix): rule for rule in _rules(settings)}
-    yield from _destinations(settings.gcp_credentials, list(places.values()))
+    """Try the permissions for the rules' destinations, and check their buckets' settings."""
+    targets = {(rule.destination, rule.destination_prefix): rule for rule in _rules(settings)}
+    yield from _destinations(settings.gcp_credentials, list(targets.values()))
 
 
 def _rules(settings: Settings) -> list[Rule]:
@@ -53,14 +53,14 @@ def _source(s3: Any, rule: Rule, owner: str | None) -> Iterator[Row]:
     if rule.locks:  # without these S3 answers as if nothing were locked
         yield tried(where, "s3:GetObjectRetention", lambda: s3.get_object_retention(**missing))
         yield tried(where, "s3:GetObjectLegalHold", lambda: s3.get_object_legal_hold(**missing))
-    yield Row("not tried", where, "kms:Decrypt", "only an object that is encrypted with the key can tell")
+    yield Row("not tried", where, "kms:Decrypt", "only an object that is encrypted with the key can show it")
 
 
 def _queue(url: str | None, *, send: bool) -> Iterator[Row]:
     if not url:
         yield Row("not tried", "dead-letter queue", "sqs:SendMessage", "DEAD_LETTER_QUEUE_URL is not set")
     elif not send:
-        yield Row("not tried", url, "sqs:SendMessage", "a test message would set off the alarm; ask for it")
+        yield Row("not tried", url, "sqs:SendMessage", "a test message rings the alarm: add --dead-letters to send one")
     else:
         body = json.dumps({"Service": "handler.tools.check", "Event": "s3:TestEvent"})
         sqs = boto3.client("sqs", config=CLIENTS)
@@ -68,7 +68,7 @@ def _queue(url: str | None, *, send: bool) -> Iterator[Row]:
 
 
 def _visibility(url: str | None) -> Iterator[Row]:
-    """Ask for what the events queue needs too, of a message that does not exist: nothing changes."""
+    """Try the permission, which the events queue needs too, on a message that does not exist. Nothing changes."""
     if not url:
         yield Row("not tried", "parts queue", "sqs:ChangeMessageVisibility", "PARTS_QUEUE_URL is not set")
         return
@@ -91,7 +91,7 @@ def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
 
     try:
         client = connect(credentials)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the operator wants to know
+    except Exception as error:  # noqa: BLE001 - the operator wants to know each error
         yield Row("FAILED", "Google", "credentials", detail_of(error))
         return
     if credentials:
@@ -106,7 +106,7 @@ def _destinations(credentials: str, rules: list[Rule]) -> Iterator[Row]:
 
 
 def _permissions(client: Any, rule: Rule) -> Iterator[Row]:
-    """Make, read, change, list and delete an object, as replication does: each on condition."""
+    """Make, list, read, patch and delete an object with preconditions, as replication does."""
     from handler.adapters.gcs.destination import GcsDestination
 
     copies = GcsDestination(client, rule.destination.removeprefix("gs://"), time_left=lambda: 10.0)
@@ -126,7 +126,7 @@ def _permissions(client: Any, rule: Rule) -> Iterator[Row]:
     yield tried(where, "storage.objects.list", lambda: copies.list(key))
     if created.result != "ok":
         for name in ("get", "update", "delete"):
-            yield Row("not tried", where, f"storage.objects.{name}", "there is nothing to try it on")
+            yield Row("not tried", where, f"storage.objects.{name}", "there is no object to try it on")
         return
     yield tried(where, "storage.objects.get", lambda: copies.head(key))
     patched = Stamp(metadata={"replicator-check": "patched"})
