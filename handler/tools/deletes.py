@@ -168,7 +168,7 @@ def _tell_of_waiting(held: HeldDeletes) -> None:
     """Print how many deletes wait. The brake carries them out if they are within the limit and none is held."""
     _, waiting = held.counts()
     if waiting:
-        sys.stdout.write(f"About {waiting:,} more deletes wait. The brake has not decided on them yet.\n")
+        sys.stdout.write(f"Deletes that wait for the brake's decision: about {waiting:,}.\n")
 
 
 def _counted(batches: Iterator[int], what: str) -> int:

@@ -80,8 +80,7 @@ def test_the_command_lists_releases_and_says_what_it_did(
     assert deletes.main(["drop", *shell]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(f"{len(MANY)} deletes were dropped. Their copies stay")
-    assert said[1].startswith("About 1 more deletes wait")
-    assert said[1].endswith(": about 1.")
+    assert said[1] == "Deletes that wait for the brake's decision: about 1."
 
 
 def test_to_list_them_hides_none_from_the_brake(emptied: Lane) -> None:
