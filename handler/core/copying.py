@@ -69,7 +69,7 @@ class Copying:
             Moved: the source is in another state, or the destination at another generation: look again.
         """
         parts, destination, self._staged = self.route.parts, self.route.destination, {}
-        if parts and isinstance(destination, Composer) and parts.takes(original, redelivered=self._redelivered):
+        if parts and parts.takes(original, redelivered=self._redelivered) and isinstance(destination, Composer):
             return self._copy_in_parts(parts, destination, original, decision, expect)
         measured = parts.rate.measured(original.size) if parts and original.size > SMALL else nullcontext()
         with self.route.source.open(original.key, at=original) as body, measured:
