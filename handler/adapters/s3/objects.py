@@ -18,6 +18,7 @@ from handler.core.model import Headers, Lock, Original
 
 _META = "x-amz-meta-"
 _ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5")
+_CHECKSUMS = tuple((f"x-amz-checksum-{name.lower()}", name) for name in _ALGORITHMS)
 _ARCHIVED = {"GLACIER", "DEEP_ARCHIVE"}
 _LOCK_MODES = {"GOVERNANCE": "Unlocked", "COMPLIANCE": "Locked"}
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -38,7 +39,8 @@ def original_of(key: str, headers: Mapping[str, str], tags: Mapping[str, str] | 
     for name in ("etag", "last-modified"):
         if name not in headers:
             raise ValueError(f"S3 describes an object without {name}")
-    etag = etag_of(headers)
+    etag, headers = etag_of(headers), _texts(headers)
+    told = {name: value for header, name in _CHECKSUMS if (value := headers.get(header)) is not None}
     storage_class = headers.get("x-amz-storage-class", "STANDARD")
     archived = storage_class in _ARCHIVED or "x-amz-archive-status" in headers
     return Original(
@@ -48,22 +50,20 @@ def original_of(key: str, headers: Mapping[str, str], tags: Mapping[str, str] | 
         last_modified=_moment(headers["last-modified"]),
         version_id=headers.get("x-amz-version-id"),
         headers=Headers(
-            content_type=_header(headers, "content-type"),
-            content_encoding=_header(headers, "content-encoding"),
-            content_disposition=_header(headers, "content-disposition"),
-            content_language=_header(headers, "content-language"),
-            cache_control=_header(headers, "cache-control"),
+            content_type=headers.get("content-type"),
+            content_encoding=headers.get("content-encoding"),
+            content_disposition=headers.get("content-disposition"),
+            content_language=headers.get("content-language"),
+            cache_control=headers.get("cache-control"),
         ),
-        expires=_header(headers, "expires") or None,
-        user_metadata={
-            name[len(_META) :]: _decoded(_text(value)) for name, value in headers.items() if name.startswith(_META)
-        },
+        expires=headers.get("expires") or None,
+        user_metadata={name[len(_META) :]: _decoded(headers[name]) for name in headers if name.startswith(_META)},
         tags=tags or {},
         storage_class=storage_class,
         lock=_lock(headers),
         archived=archived and 'ongoing-request="false"' not in headers.get("x-amz-restore", ""),
-        checksums=_checksums(etag, headers),
-        composites=_composites(etag, headers),
+        checksums=_checksums(etag, told, headers),
+        composites=_composites(etag, told, headers),
         md5=_md5_of(etag, headers),
     )
 
@@ -87,36 +87,28 @@ def _size_of(headers: Mapping[str, str]) -> int:
 def _moment(text: str) -> datetime:
     """Read a date as S3 writes it, `Sun, 06 Nov 1994 08:49:37 GMT`, for which the library takes ten times as long."""
     if len(text) == 29 and text.endswith(" GMT") and text[8:11] in _MONTHS:
-        day, year, hour, minute, second = (
-            int(text[at : at + n]) for at, n in ((5, 2), (12, 4), (17, 2), (20, 2), (23, 2))
-        )
-        return datetime(year, 1 + _MONTHS.index(text[8:11]), day, hour, minute, second, tzinfo=UTC)
+        month = 1 + _MONTHS.index(text[8:11])
+        return datetime.fromisoformat(f"{text[12:16]}-{month:02}-{text[5:7]}T{text[17:25]}+00:00")
     moment = parsedate_to_datetime(text)
     if moment.tzinfo is None:
         raise ValueError(f"S3 tells a time without its zone: {text!r}")
     return moment
 
 
-def _checksums(etag: str, headers: Mapping[str, str]) -> dict[str, str]:
+def _checksums(etag: str, told: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, str]:
     """Return the checksums of all the bytes. A multipart upload's is one only where S3 says so."""
     if "-" in etag and headers.get("x-amz-checksum-type") != "FULL_OBJECT":
         return {}
-    return {name: value for name, value in _told(headers).items() if not _OF_PARTS.fullmatch(value)}
+    return {name: value for name, value in told.items() if not _OF_PARTS.fullmatch(value)}
 
 
-def _composites(etag: str, headers: Mapping[str, str]) -> dict[str, str]:
+def _composites(etag: str, told: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, str]:
     """Return the checksums of the parts' checksums: `<base64>-<parts>`, and the ETag, `<hex>-<parts>`."""
-    found = {name: _OF_PARTS.fullmatch(value) for name, value in _told(headers).items()}
-    composites = {name: match[1] for name, match in found.items() if match}
+    composites = {name: match[1] for name, value in told.items() if (match := _OF_PARTS.fullmatch(value))}
     match = _OF_PARTS.fullmatch(etag)
     if match and _MD5.fullmatch(match[1]) and _is_plain(headers):
         composites["ETAG"] = base64.b64encode(bytes.fromhex(match[1])).decode()
     return composites
-
-
-def _told(headers: Mapping[str, str]) -> dict[str, str]:
-    named = ((name, headers.get(f"x-amz-checksum-{name.lower()}")) for name in _ALGORITHMS)
-    return {name: value for name, value in named if value is not None}
 
 
 def _is_plain(headers: Mapping[str, str]) -> bool:
@@ -163,9 +155,11 @@ def _lock(headers: Mapping[str, str]) -> Lock:
     return Lock(mode, until, hold)
 
 
-def _header(headers: Mapping[str, str], name: str) -> str | None:
-    value = headers.get(name)
-    return None if value is None else _text(value)
+def _texts(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers as text, most of which are ASCII."""
+    if "".join(headers.values()).isascii():
+        return headers
+    return {name: _text(value) for name, value in headers.items()}
 
 
 def _text(value: str) -> str:
@@ -173,8 +167,6 @@ def _text(value: str) -> str:
 
     S3 returns a system header such as Content-Disposition byte for byte as it was given.
     """
-    if value.isascii():
-        return value
     try:
         return value.encode("latin-1").decode()
     except UnicodeError:
