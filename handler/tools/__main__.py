@@ -1,11 +1,11 @@
-"""`replicator COMMAND`: the operator's commands, by one name.
+"""`replicator COMMAND` runs one of the operator's commands.
 
     replicator check      try every permission and setting that replication needs
-    replicator verify     compare both sides, and repair what is not equal
-    replicator deletes    list, release or drop the deletes that are held back
+    replicator verify     compare both sides, and repair copies on demand
+    replicator deletes    list, release or drop the deletes that the brake holds
 
-`replicator COMMAND --help` explains a command. Each reads the variables and credentials of the shell, as the function
-does. `python -m handler.tools.COMMAND` is the same without installing the package.
+`replicator COMMAND --help` explains a command. Each command reads the variables and credentials of this shell.
+`python -m handler.tools.COMMAND` runs the same command without the package being installed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ COMMANDS = ("check", "verify", "deletes")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command that the first argument names, and return its exit status; 2 if there is no such command."""
-    name, *rest = sys.argv[1:] if arguments is None else arguments or [""]
+    """Run the command that the first argument names. Return its exit code, or 2 if there is no such command."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in {"-h", "--help"}:
         print((__doc__ or "").strip())
         return 0

@@ -97,6 +97,9 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(("arguments", "said"), [(["chek"], "no command 'chek'"), ([], "a command is missing")])
-def test_an_unknown_command_is_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tools.main(arguments) == 2
+def test_an_unknown_command_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["replicator", *arguments])
+    assert tools.main() == 2
     assert said in capsys.readouterr().err
