@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from typing import Protocol
+from functools import cache, partial, reduce
+from typing import Any, Protocol
 
 import google_crc32c
 
@@ -85,9 +84,7 @@ def mergeable(original: Original) -> str | None:
 
 def merge(algorithm: str, spans: Sequence[tuple[str, int]]) -> str:
     """Return the base64 checksum of a whole out of its spans' (base64 checksum, bytes), one of `MERGED`."""
-    import anycrc  # only large objects need it
-
-    combine = anycrc.Model(_MODELS[algorithm]).combine
+    combine = _model(algorithm).combine
     values = [(base64.b64decode(value), size) for value, size in spans]
     numbers = [(int.from_bytes(value, "big"), size) for value, size in values]
     whole, _ = reduce(lambda left, right: (combine(left[0], *right), 0), numbers)
@@ -141,16 +138,18 @@ class _OfParts:
         return self._whole.digest()
 
 
-def _crc64nvme() -> Hash:
-    import anycrc  # 40 ms, and few small objects need it once S3 keeps a CRC32C
+@cache
+def _model(algorithm: str) -> Any:
+    """Return what computes a CRC, faster than zlib: 13 GiB/s of a CRC32 in place of 4."""
+    import anycrc  # 40 ms that an object with a CRC32C does without
 
-    return _Crc(anycrc.Model(_MODELS["CRC64NVME"]).calc, 8)
+    return anycrc.Model(_MODELS[algorithm])
 
 
 _HASHES: Mapping[str, Callable[[], Hash]] = {
     "CRC32C": google_crc32c.Checksum,
-    "CRC64NVME": _crc64nvme,
-    "CRC32": lambda: _Crc(zlib.crc32, 4),
+    "CRC64NVME": lambda: _Crc(_model("CRC64NVME").calc, 8),
+    "CRC32": lambda: _Crc(_model("CRC32").calc, 4),
     "SHA256": hashlib.sha256,
     "SHA1": partial(hashlib.sha1, usedforsecurity=False),
     "SHA512": hashlib.sha512,
