@@ -130,7 +130,7 @@ class Transport:
         except pycurl.error as error:
             code = error.args[0]
             if code == pycurl.E_FILESIZE_EXCEEDED:
-                self._release(curl)
+                self._release(curl, len(body or b""))
                 raise TooLarge(_answer(lines, b"")) from error
             reason = curl.errstr()
             curl.close()
@@ -140,7 +140,7 @@ class Transport:
         except BaseException:
             curl.close()
             raise
-        self._release(curl)
+        self._release(curl, len(body or b"") + data.tell())
         return _answer(lines, data.getvalue())
 
     def close(self) -> None:
@@ -161,11 +161,11 @@ class Transport:
             self.close()
         return self._made()
 
-    def _release(self, curl: pycurl.Curl) -> None:
-        """Keep a handle, but not the bodies that it holds."""
-        curl.unsetopt(pycurl.HEADERFUNCTION)
-        curl.unsetopt(pycurl.WRITEFUNCTION)
-        curl.setopt(pycurl.POSTFIELDS, b"")
+    def _release(self, curl: pycurl.Curl, held: int) -> None:
+        """Keep a handle, but not the bodies that it holds, unless their bytes are few."""
+        if held > _LEAST:
+            curl.unsetopt(pycurl.WRITEFUNCTION)
+            curl.setopt(pycurl.POSTFIELDS, b"")
         with self._lock:
             self._idle.append((curl, self._clock()))
             oldest = self._idle.pop(0)[0] if len(self._idle) > self._connections else None
@@ -237,9 +237,9 @@ def _bound_unsent(descriptor: int, _purpose: int) -> int:
 def _answer(lines: list[bytes], data: bytes) -> Answer:
     status = 0
     headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.decode("latin-1").rstrip("\r\n").partition(":")
-        if line.startswith(b"HTTP/"):  # of the last answer, after those that say to go on
+    for line in b"".join(lines).decode("latin-1").replace("\r\n", "\n").split("\n"):
+        name, colon, value = line.partition(":")
+        if line.startswith("HTTP/"):  # of the last answer, after those that say to go on
             status = int(line.split()[1])
             headers.clear()
         elif colon:

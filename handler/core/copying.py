@@ -116,10 +116,10 @@ class Copying:
     def _listed(self, original: Original | None) -> Mapping[str, Replica]:
         """List the staged parts that this copy may have left behind."""
         parts, destination = self.route.parts, self.route.destination
-        if self.route.dry_run or not parts or not isinstance(destination, Composer):
+        if self.route.dry_run or not parts:
             return {}
         earlier = self._redelivered and (original is None or parts.may_have_taken(original))
-        if not (self._may_have_staged or earlier):
+        if not (self._may_have_staged or earlier) or not isinstance(destination, Composer):
             return {}
         if self.task and not self.is_current(original):
             return leftovers(destination, self.task)
