@@ -333,9 +333,9 @@ def test_a_private_path_is_for_all_that_speaks_to_google_and_lambda_alone_makes_
         ({"VpcSecurityGroupIds": "sg-0c"}, "Give both of VpcSubnetIds and VpcSecurityGroupIds"),
         ({"ReplicateDeletes": "Disabled", "ReplicateTags": "Enabled", "DestinationPrefix": "in"}, ""),
         ({"ReplicationRules": "[{}]"}, ""),
-        ({"ReplicationRules": "[{}]", "ReplicateDeletes": "Disabled"}, "have no effect beside ReplicationRules"),
-        ({"ReplicationRules": "[{}]", "ReplicateTags": "Enabled"}, "have no effect beside ReplicationRules"),
-        ({"ReplicationRules": "[{}]", "DestinationPrefix": "in"}, "have no effect beside ReplicationRules"),
+        ({"ReplicationRules": "[{}]", "ReplicateDeletes": "Disabled"}, "have no effect with ReplicationRules"),
+        ({"ReplicationRules": "[{}]", "ReplicateTags": "Enabled"}, "have no effect with ReplicationRules"),
+        ({"ReplicationRules": "[{}]", "DestinationPrefix": "in"}, "have no effect with ReplicationRules"),
     ],
     ids=str,
 )
