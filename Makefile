@@ -18,19 +18,19 @@ $(READY): requirements.txt
 
 setup: $(READY) ## make .venv with everything pinned
 
-test: $(READY) ## run every test, those of what is deployed too where it can be built
+test: $(READY) ## build what is deployed, if that is possible here, and run every test
 	@$(MAKE) --no-print-directory build || echo "make build failed, above: the tests of what is deployed are skipped" >&2
 	@$(MAKE) --no-print-directory runbook
 	$(BIN)/python -m pytest
 
-test-google-client: $(READY) ## pass the tests of GCS, and the demo, by google-cloud-storage in place of the JSON API
+test-google-client: $(READY) ## run the tests of GCS and the demo with google-cloud-storage in place of the JSON API
 	$(BIN)/python -m pytest --gcs-client google-cloud-storage tests/e2e/test_demo.py $(wildcard \
 		$(foreach what,fidelity gcs_ contexts kms_key object_lock living_buckets rules,tests/functional/test_$(what)*.py))
 
-runbook: $(READY) ## run each command of docs/operations.md, and those of make deploy, by the real aws command line
+runbook: $(READY) ## run the commands of docs/operations.md and make deploy by the real aws command line, against moto
 	$(BIN)/python -m pytest -q -m runbook tests/functional/test_operations.py tests/functional/test_deploy.py
 
-check: $(READY) check-template ## lint, format, types and layers; the template's too
+check: $(READY) check-template ## check lint, format, types and layers, and the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,7 +41,7 @@ COMPILE_REQUIREMENTS = .venv-uv/bin/uv pip compile --quiet --universal --python-
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --annotation-style line \
 	--custom-compile-command 'make requirements' $(UPGRADE) pyproject.toml
 
-requirements: ## pin what pyproject.toml asks for, with hashes, in requirements.txt and handler/requirements*.txt
+requirements: ## pin the dependencies of pyproject.toml, with hashes, in requirements.txt and handler/requirements*.txt
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(COMPILE_REQUIREMENTS) --extra emulator --extra google-cloud-storage --group dev --output-file requirements.txt
@@ -49,36 +49,36 @@ requirements: ## pin what pyproject.toml asks for, with hashes, in requirements.
 	$(COMPILE_REQUIREMENTS) --constraint requirements.txt --extra google-cloud-storage \
 		--output-file handler/requirements-google-cloud-storage.txt
 
-format: $(READY) ## put the code into the one format
+format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-prove: $(READY) ## check the claim on the real code: every interleaving, faults over HTTP, bad input (minutes)
+prove: $(READY) ## explore every interleaving, run storms of faults, send bad input (docs/proof.md; about 12 minutes)
 	$(BIN)/python -m tests.proof
 
-outage: $(READY) ## kill the emulator's GCS server for 60 seconds under load, and see all equal afterwards
+outage: $(READY) ## kill the emulator's GCS server for 60 seconds under load, and check that all copies are equal afterwards
 	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_outage.py
 
-mass-delete: $(READY) ## empty the emulator's source of 2,000 objects, and see that no copy is gone
+mass-delete: $(READY) ## delete 2,000 objects in the emulator, and check that every copy stays
 	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_mass_delete.py
 
-kills: $(READY) ## SIGKILL the handler and the GCS server 200 times during uploads, and look at what is left
+kills: $(READY) ## kill the handler and the GCS server 200 times during uploads, and check every copy after each
 	$(BIN)/python -m tests.proof --only storm --kills 200
 
 fanout-scale: $(READY) ## copy 5 TiB in virtual time, at several rates, and count the requests
 	$(BIN)/python -m pytest -q -s -m slow tests/unit/test_fanout_scale.py
 
-fanout-kills: $(READY) ## SIGKILL instances 20 times while they copy one huge object in parts, and count what is read again
+fanout-kills: $(READY) ## kill instances 20 times while they copy one huge object in parts, and count the bytes read again
 	$(BIN)/python -m pytest -q -m slow tests/functional/test_fanout_kills.py
 	$(BIN)/python -m tests.proof --only storm --fan-out-kills 20
 
-huge: $(READY) ## send 5 GiB through, and print both processes' peak memory
+huge: $(READY) ## replicate 5 GiB, and print both processes' peak memory
 	$(BIN)/python -m tests.benchmarks.huge
 
 hot-key: $(READY) ## write one key 1,000 times in 10 seconds, and count the writes at GCS
 	$(BIN)/python -m tests.benchmarks.hot_key
 
-demo: $(READY) ## replicate files by real S3 events and show what happened
+demo: $(READY) ## replicate files by real S3 events, and show what happened (a minute)
 	$(BIN)/python -m local_emulator demo
 
 include build.mk
@@ -86,6 +86,6 @@ include deploy.mk
 include bench.mk
 include witness.mk
 
-clean: ## remove what make and the tools made
+clean: ## remove every file that make and the tools made, except build.mk's (make clean-aws)
 	rm -rf $(VENV) .venv-bench .venv-uv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,14 +1,14 @@
-# The template and the artifact; the Makefile includes this. Tools of AWS's come from requirements-aws.txt, each set in an
-# environment of its own.
-# The processor: the one of the last build, so that no later command silently builds for another.
+# Builds and checks the template and the artifact; the Makefile includes this. AWS's tools are pinned in requirements-aws.txt,
+# and each set has an environment of its own.
+# The processor, by default that of the last build, so that no later command silently builds for another.
 ifndef ARCHITECTURE
 ARCHITECTURE := $(or $(patsubst .aws-sam/for-%,%,$(firstword $(wildcard .aws-sam/for-*))),arm64)
 endif
-# The client of GCS that is built in: likewise.
+# The client of GCS in the artifact, by default that of the last build too.
 ifndef GCS_CLIENT
 GCS_CLIENT := $(or $(patsubst .aws-sam/with-%,%,$(firstword $(wildcard .aws-sam/with-*))),json-api)
 endif
-# The handler runs on AWS's Python $(PYTHON_VERSION); where the desk has none, what is tried here is built for the desk's.
+# In AWS the handler runs on Python $(PYTHON_VERSION). If this machine has none, the artifact to run here is built for its own Python.
 PYTHON_VERSION := 3.13
 TARGET_PYTHON ?= $(shell for python in python$(PYTHON_VERSION) "$$(uv python find $(PYTHON_VERSION) 2>/dev/null)" \
 	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(PYTHON_VERSION).*/bin/python; do \
@@ -23,13 +23,13 @@ RUNTIME := .aws-sam/runtime
 SAM_READY := .venv-sam/.ready
 LINT_READY := .venv-lint/.ready
 HANDLER := $(shell find handler -name '*.py') handler/Makefile $(wildcard handler/requirements*.txt)
-# Neither telemetry nor an account: sam looks for credentials otherwise, and asks AWS who they are.
+# Without telemetry and without an account: otherwise sam looks for credentials, and asks AWS whose they are.
 SAM := env -u AWS_PROFILE -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
 	SAM_CLI_TELEMETRY=0 AWS_EC2_METADATA_DISABLED=true AWS_DEFAULT_REGION=us-east-1 .venv-sam/bin/sam
-# sam deploys an existing stack with the processor it has, so the built template allows that of its code only.
+# sam keeps the processor of an existing stack, so the built template allows only the processor that its code was built for.
 PIN = sed -e '/^  Architecture:/,/^    Default:/{' -e '/^    - /{' -e '/ $(ARCHITECTURE)$$/!d' -e '}' \
 	-e 's/^    Default: .*/    Default: $(ARCHITECTURE)/' -e '}' $(CHOOSE) $(BUILT) > $(BUILT).pinned && mv $(BUILT).pinned $(BUILT)
-# Google's client is of no use unless the functions are told to use it.
+# If Google's client is built in, every function gets the variable that selects it.
 CHOOSE = $(if $(filter google-cloud-storage,$(GCS_CLIENT)),-e '/^ *REPLICATION_RULES:/{' -e h \
 	-e 's/REPLICATION_RULES:.*/GCS_CLIENT: $(GCS_CLIENT)/' -e p -e g -e '}')
 part = sed -n '/^\# == $(1)/,/^\# == /p' requirements-aws.txt
@@ -48,10 +48,10 @@ $(LINT_READY): requirements-aws.txt
 	.venv-lint/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r .venv-lint/requirements.txt
 	@touch $@
 
-.aws-sam/for-$(ARCHITECTURE): # another processor is another artifact
+.aws-sam/for-$(ARCHITECTURE): # another processor needs another artifact
 	mkdir -p .aws-sam && rm -f .aws-sam/for-* && touch $@
 
-.aws-sam/with-$(GCS_CLIENT): # as is another client
+.aws-sam/with-$(GCS_CLIENT): # and so does another client
 	mkdir -p .aws-sam && rm -f .aws-sam/with-* && touch $@
 
 $(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITECTURE) .aws-sam/with-$(GCS_CLIENT)
@@ -60,7 +60,7 @@ $(BUILT): $(SAM_READY) $(READY) $(HANDLER) template.yaml .aws-sam/for-$(ARCHITEC
 		$(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
 	$(PIN)
 
-# The same recipe for the desk's own processor and Python, to be run here.
+# The same recipe for this machine's own processor and Python, to be run here.
 $(DESK)/.complete: $(READY) $(HANDLER) .aws-sam/with-$(GCS_CLIENT)
 	rm -rf $(DESK) && mkdir -p $(DESK)
 	$(MAKE) -s --no-print-directory -C handler build-ReplicatorFunction ARTIFACTS_DIR=$(abspath $(DESK)) PYTHON=$(abspath $(BIN)/python) \
@@ -77,12 +77,12 @@ $(RUNTIME)/.ready: $(SAM_READY) $(READY)
 	ln -s $(abspath $(wildcard .venv-sam/lib/python*/site-packages/samcli/local/rapid))/aws-lambda-rie-$(DESK_ARCHITECTURE) $(RUNTIME)/aws-lambda-rie
 	@touch $@
 
-build: $(BUILT) $(DESK)/.complete $(RUNTIME)/.ready ## build what is deployed (ARCHITECTURE=arm64 or x86_64), and the same for this desk
+build: $(BUILT) $(DESK)/.complete $(RUNTIME)/.ready ## build what is deployed (ARCHITECTURE=arm64 or x86_64), and the same for this machine
 
-package-report: build ## print the sizes of what is deployed, and its cold start
+package-report: build ## print the sizes of what is deployed, and the time of its cold start
 	$(BIN)/python -m tests.benchmarks.cold_start --sizes .aws-sam/build/ReplicatorFunction --runs 5
 
-bench-cold: build ## measure cold starts: a trivial handler, ours, ours without byte code
+bench-cold: build ## measure the cold starts of a trivial handler, ours, and ours without byte code
 	$(BIN)/python -m tests.benchmarks.cold_start --runs 15
 
 check-template: $(SAM_READY) $(LINT_READY) ## lint template.yaml: sam, cfn-lint, checkov
@@ -91,8 +91,8 @@ check-template: $(SAM_READY) $(LINT_READY) ## lint template.yaml: sam, cfn-lint,
 	.venv-lint/bin/checkov --skip-download --framework cloudformation --file template.yaml --compact --quiet
 	.venv-lint/bin/checkov --skip-download --framework terraform --directory docs/terraform --compact --quiet
 
-sam-local: $(BUILT) ## invoke in Docker as AWS would: EVENT=events/s3-put.json
+sam-local: $(BUILT) ## invoke the built function in Docker (EVENT=events/s3-put.json)
 	$(BIN)/python -m tests.functional.sam_local $(or $(EVENT),events/s3-put.json)
 
-clean-aws: ## remove what build.mk's targets made
+clean-aws: ## remove every file that make build and make check-template made
 	rm -rf .venv-sam .venv-lint .aws-sam

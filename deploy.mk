@@ -3,8 +3,8 @@ DEPLOY = PATH="$$PATH:$(abspath .venv-sam/bin)" PYTHONPATH=docs $(BIN)/python -m
 
 .PHONY: deploy undeploy
 
-deploy: $(READY) $(SAM_READY) ## deploy the stack and Google's side as deploy.env says (DRY=1: only print; YES=1: ask nothing)
+deploy: $(READY) $(SAM_READY) ## deploy the stack and Google's side by deploy.env (DRY=1: only print; YES=1: do not ask)
 	@$(DEPLOY)
 
-undeploy: $(READY) $(SAM_READY) ## delete the stack and Google's trust in it; both buckets stay
+undeploy: $(READY) $(SAM_READY) ## delete the stack and its grants at Google; both buckets stay
 	@$(DEPLOY)
