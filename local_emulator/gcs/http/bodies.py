@@ -1,4 +1,4 @@
-"""A body on its way in: counted, spoilt where a test asks for it, stored, and compared with what it was said to be."""
+"""A request's body: counted, with the planned fault in it, stored, and compared with its checksums."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ async def receive(call: Call, first: bytes, pieces: AsyncIterator[bytes]) -> Blo
 
 async def faulty(call: Call, pieces: AsyncIterator[bytes], offset: int = 0) -> AsyncIterator[bytes]:
     """Yield a body with the planned fault in it."""
-    armed = call.fault("error-after", "stall", "corrupt-upload")
+    planned = call.fault("error-after", "stall", "corrupt-upload")
     seen = offset
     async for piece in pieces:
         data = piece
-        if armed is not None and not armed.fired:
-            cut = armed.fault.amount - seen
-            if armed.fault.kind == "corrupt-upload":
-                armed.fire()
+        if planned is not None and not planned.fired:
+            cut = planned.fault.amount - seen
+            if planned.fault.kind == "corrupt-upload":
+                planned.fire()
                 data = (b"B" if data[:1] == b"A" else b"A") + data[1:]
-            elif cut < len(data) and armed.fault.kind == "stall":
-                await asyncio.sleep(armed.fire().seconds)
-            elif 0 <= cut <= len(data) and armed.fault.kind == "error-after":
+            elif cut < len(data) and planned.fault.kind == "stall":
+                await asyncio.sleep(planned.fire().seconds)
+            elif 0 <= cut <= len(data) and planned.fault.kind == "error-after":
                 if cut:
                     yield data[:cut]
-                raise _injected(armed.fire().code, seen + cut)
+                raise _injected(planned.fire().code, seen + cut)
         seen += len(data)
         yield data
 

@@ -16,13 +16,13 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from aiohttp import ClientError, web
 
-from local_emulator.gcs.model import errors
-from local_emulator.gcs.model.conditions import Conditions, whole_number
-from local_emulator.gcs.model.resources import Bucket, Stored, object_resource, selected
+from local_emulator.gcs.model import acl, errors
+from local_emulator.gcs.model.conditions import Conditions, flag, whole_number
+from local_emulator.gcs.model.resources import Bucket, Stored, bucket_resource, object_resource, selected
 from local_emulator.gcs.store.write_rate import Limit, Target
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.http.faults import Armed, Faults
+    from local_emulator.gcs.http.faults import Faults, PlannedFault
     from local_emulator.gcs.store.sessions import Sessions
     from local_emulator.gcs.store.store import Store
 
@@ -52,7 +52,7 @@ class Call:
     faults: Faults
     path: str
     query: dict[str, str]
-    armed: Armed | None = None
+    planned: PlannedFault | None = None
     committed: bool = False
 
     @property
@@ -61,16 +61,28 @@ class Call:
         return f"http://{self.request.headers.get('Host') or self.request.host}"
 
     @property
+    def own_url(self) -> str:
+        """This server's URL as it reaches itself."""
+        transport = self.request.transport
+        host, port, *_ = transport.get_extra_info("sockname") if transport is not None else ("", 0)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def method(self) -> str:
+        """The HTTP method, which a caller may give in a header."""
+        return self.request.headers.get("X-HTTP-Method-Override", self.request.method).upper()
+
+    @property
     def limit(self) -> Limit:
         """The limit of one change a second of a name, as this request meets it."""
-        armed = self.fault("one-write-a-second")
-        if armed is not None:
-            armed.fire()
-        return partial(self.store.limit.check, asked=armed is not None)
+        planned = self.fault("one-write-a-second")
+        if planned is not None:
+            planned.fire()
+        return partial(self.store.limit.check, asked=planned is not None)
 
-    def fault(self, *kinds: str) -> Armed | None:
+    def fault(self, *kinds: str) -> PlannedFault | None:
         """Return the planned fault if it is of one of these kinds."""
-        return self.armed if self.armed is not None and self.armed.fault.kind in kinds else None
+        return self.planned if self.planned is not None and self.planned.fault.kind in kinds else None
 
     def target(self, bucket: str, name: str) -> Target:
         """Return the object this call is about, with the conditions in its query."""
@@ -86,9 +98,14 @@ class Call:
         """Return the resource with the KMS key that the query names, if it names one."""
         return resource | ({"kmsKeyName": self.query[parameter]} if self.query.get(parameter) else {})
 
+    def with_acl(self, resource: dict[str, Any], parameter: str = "predefinedAcl") -> dict[str, Any]:
+        """Return the resource with the predefined ACL that the query names, if it names one."""
+        name = self.query.get(parameter)
+        return resource | ({"acl": acl.predefined(acl.PREDEFINED_OF_OBJECTS, name)} if name else {})
+
     def flag(self, name: str) -> bool:
         """Return a boolean parameter."""
-        return self.query.get(name, "").lower() == "true"
+        return flag(self.query, name)
 
     async def json_body(self, *, required: bool = False) -> dict[str, Any]:
         """Return the body, which is a JSON object.
@@ -102,7 +119,7 @@ class Call:
                 data = gzip.decompress(data)
             except (OSError, EOFError, zlib.error) as error:
                 raise errors.invalid("The body is not gzip.") from error
-        if not data and not required:
+        if data.strip() in {b"", b"null"} and not required:  # rclone's way to say nothing is null
             return {}
         return parse_object(data)
 
@@ -123,9 +140,22 @@ class Call:
             body=text.encode(), status=status, content_type="application/json", charset="UTF-8", headers=NO_CACHE
         )
 
+    @property
+    def full(self) -> bool:
+        """True if the caller asks for access control lists too."""
+        return self.query.get("projection", "noAcl").lower() == "full"
+
+    def shown(self, stored: Stored, bucket: Bucket) -> dict[str, Any]:
+        """Return an object's resource as this call asks for it."""
+        return object_resource(stored, bucket.attributes, self.base, full=self.full)
+
+    def bucket_answer(self, bucket: Bucket) -> web.Response:
+        """Return a bucket's resource."""
+        return self.answer(bucket_resource(bucket, self.base, full=self.full))
+
     def object_answer(self, stored: Stored, bucket: Bucket) -> web.Response:
         """Return an object's resource."""
-        response = self.answer(object_resource(stored, bucket.attributes, self.base))
+        response = self.answer(self.shown(stored, bucket))
         response.headers["ETag"] = stored.etag
         return response
 
@@ -148,6 +178,16 @@ def parse_object(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise errors.GcsError(400, "parseError", "Parse Error: expected a JSON object")
     return value
+
+
+def parse_headers(lines: bytes) -> dict[str, str]:
+    """Return the headers in these lines, but for those of the body's length."""
+    headers: dict[str, str] = {}
+    for line in lines.decode("latin-1").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() not in {"", "content-length", "host"}:
+            headers[name.strip()] = value.strip()
+    return headers
 
 
 async def body(request: web.BaseRequest) -> AsyncIterator[bytes]:

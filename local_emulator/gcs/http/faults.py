@@ -13,7 +13,14 @@ from local_emulator.gcs.model import errors
 _VERBS = ["get", "list", "insert", "patch", "update", "delete"]
 METHODS = frozenset(
     [f"storage.objects.{verb}" for verb in [*_VERBS, "compose", "copy", "rewrite", "move", "restore"]]
-    + [f"storage.buckets.{verb}" for verb in _VERBS]
+    + [
+        f"storage.buckets.{verb}"
+        for verb in [*_VERBS, "getIamPolicy", "lockRetentionPolicy", "setIamPolicy", "testIamPermissions"]
+    ]
+    + [f"storage.{kind}.{verb}" for kind in ("bucket_acl", "default_object_acl", "object_acl") for verb in _VERBS]
+    + [f"storage.hmacKey.{verb}" for verb in ("create", "delete", "get", "list", "update")]
+    + [f"storage.notifications.{verb}" for verb in ("delete", "get", "insert", "list")]
+    + ["storage.serviceaccount.get"]
 )
 DOWNLOAD_BREAK = 1 << 20
 STALL = 10.0
@@ -86,7 +93,7 @@ class RetryTest:
 
 
 @dataclass
-class Armed:
+class PlannedFault:
     """The fault planned for one request; it counts as used when it fires."""
 
     fault: Fault
@@ -142,7 +149,7 @@ class Faults:
         """Return every retry test."""
         return [test.resource() for test in self._tests.values()]
 
-    def plan(self, method: str, headers: Mapping[str, str]) -> Armed | None:
+    def plan(self, method: str, headers: Mapping[str, str]) -> PlannedFault | None:
         """Return the fault that waits for this request, if one does."""
         text = headers.get("x-goog-emulator-instructions") or headers.get("x-goog-testbench-instructions")
         if text:
@@ -151,7 +158,7 @@ class Faults:
         if test is None:
             return None
         queue = test.instructions[method]
-        return Armed(parse(queue[0]), lambda: queue.__delitem__(0))
+        return PlannedFault(parse(queue[0]), lambda: queue.__delitem__(0))
 
     def _waiting(self, method: str, headers: Mapping[str, str]) -> RetryTest | None:
         test_id = headers.get("x-retry-test-id")
@@ -161,10 +168,10 @@ class Faults:
         return next((test for test in self._tests.values() if test.any and test.instructions.get(method)), None)
 
 
-def _of_header(text: str) -> Armed | None:
+def _of_header(text: str) -> PlannedFault | None:
     base, _, retry = text.partition("/retry-")
     if retry.isdigit():
-        return Armed(Fault("error", code=503)) if int(retry) < 3 else None
+        return PlannedFault(Fault("error", code=503)) if int(retry) < 3 else None
     if base == "return-broken-stream":
-        return Armed(Fault("broken-stream", amount=DOWNLOAD_BREAK))
-    return Armed(parse(base))
+        return PlannedFault(Fault("broken-stream", amount=DOWNLOAD_BREAK))
+    return PlannedFault(parse(base))

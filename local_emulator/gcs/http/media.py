@@ -17,9 +17,10 @@ from aiohttp import web
 from local_emulator.gcs.http.calls import Call, ConnectionReset, StreamBroken
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.attributes import moment
+from local_emulator.gcs.model.conditions import check_dates
 
 if TYPE_CHECKING:
-    from local_emulator.gcs.http.faults import Armed
+    from local_emulator.gcs.http.faults import PlannedFault
     from local_emulator.gcs.model.resources import Stored
     from local_emulator.gcs.store.write_rate import Target
 
@@ -82,7 +83,9 @@ async def send(call: Call, target: Target, *, xml: bool = False) -> web.StreamRe
 
 
 async def _send(call: Call, stored: Stored, fd: int, *, xml: bool) -> web.StreamResponse:
-    headers = headers_of(stored, xml_etag(stored) if xml else None)
+    headers = headers_of(stored, stored.xml_etag if xml else None)
+    if xml:
+        check_dates(call.request.headers, stored.attributes["updated"])
     if _unpacked(call, stored):
         del headers["Content-Encoding"]
         headers["x-guploader-response-body-transformations"] = "gunzipped"
@@ -95,22 +98,15 @@ async def _send(call: Call, stored: Stored, fd: int, *, xml: bool) -> web.Stream
     if call.request.method == "HEAD":
         return _head(status, headers, part)
     length = part.end - part.first
-    armed = call.fault("broken-stream", "stall", "corrupt", "error-after")
-    if armed is None and length <= SMALL:
+    planned = call.fault("broken-stream", "stall", "corrupt", "error-after")
+    if planned is None and length <= SMALL:
         data = await call.store.run(os.pread, fd, length, part.first)
         return web.Response(status=status, headers=headers, body=data)
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = length
-    if armed is None:
+    if planned is None:
         return await _sendfile(call, response, fd, part)
-    return await _stream(call, response, spoilt(armed, _read(call, fd, part), part.first))
-
-
-def xml_etag(stored: Stored) -> str:
-    """Return the entity tag that the XML API shows: the MD5 in hexadecimal where there is one."""
-    import base64
-
-    return base64.b64decode(stored.md5).hex() if stored.md5 else stored.etag
+    return await _stream(call, response, with_fault(planned, _read(call, fd, part), part.first))
 
 
 def _head(status: int, headers: dict[str, str], part: Part) -> web.StreamResponse:
@@ -192,22 +188,22 @@ async def _gunzip(call: Call, fd: int) -> AsyncIterator[bytes]:
                 unpacker = zlib.decompressobj(wbits=31)
 
 
-async def spoilt(armed: Armed, pieces: AsyncIterator[bytes], offset: int) -> AsyncIterator[bytes]:
+async def with_fault(planned: PlannedFault, pieces: AsyncIterator[bytes], offset: int) -> AsyncIterator[bytes]:
     """Yield bytes with the planned fault in them; amounts count from the beginning of the object."""
-    fault, seen = armed.fault, offset
+    fault, seen = planned.fault, offset
     if fault.kind == "broken-stream" and fault.amount <= 4:
         seen = 0
     async for piece in pieces:
         data = piece
-        if fault.kind == "corrupt" and not armed.fired:
-            armed.fire()
+        if fault.kind == "corrupt" and not planned.fired:
+            planned.fire()
             data = (b"B" if data[:1] == b"A" else b"A") + data[1:]
         cut = fault.amount - seen
-        if not armed.fired and 0 <= cut < len(data):
+        if not planned.fired and 0 <= cut < len(data):
             yield data[:cut]
             data = data[cut:]
             seen += cut
-            armed.fire()
+            planned.fire()
             if fault.kind != "stall":
                 raise StreamBroken
             await asyncio.sleep(fault.seconds)

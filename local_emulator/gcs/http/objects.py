@@ -13,7 +13,6 @@ from local_emulator.gcs.http import media
 from local_emulator.gcs.http.calls import Call
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.conditions import NONE, Conditions, whole_number
-from local_emulator.gcs.model.resources import object_resource
 from local_emulator.gcs.store import blobs, layout, listing, versions, writes
 from local_emulator.gcs.store.write_rate import Target
 
@@ -44,7 +43,7 @@ async def list_(call: Call, bucket: str) -> web.StreamResponse:
     if not wanted.token[0]:
         await call.store.refresh(bucket, wanted.prefix)
     page = await call.store.read(lambda connection: listing.page(connection, wanted))
-    items = [listing.shown(object_resource(item, owner.attributes, call.base)) for item in page.items]
+    items = [listing.shown(call.shown(item, owner)) for item in page.items]
     return call.answer(listing.resource(page, items))
 
 
@@ -59,7 +58,7 @@ async def update(call: Call, bucket: str, name: str) -> web.StreamResponse:
 
 
 async def _change(call: Call, bucket: str, name: str, *, whole: bool) -> web.StreamResponse:
-    resource = await call.json_body()
+    resource = call.with_acl(await call.json_body())
     target, override = call.target(bucket, name), call.flag("overrideUnlockedRetention")
     return await _write(call, writes.patch(target, resource, whole=whole, override=override, limit=call.limit))
 
@@ -109,13 +108,13 @@ async def _write(call: Call, op: Op[Stored], blob: blobs.Blob | None = None) -> 
 async def compose(call: Call, bucket: str, name: str) -> web.StreamResponse:
     """Concatenate up to 32 objects of one bucket into one."""
     request = await call.json_body(required=True)
-    target = replace(call.target(bucket, layout.check_object_name(name)), generation=None)
+    target = target_of(call, bucket, name)
     wanted = _sources(bucket, request)
     await call.store.bucket(bucket)
     resource = request.get("destination") or {}
     if not isinstance(resource, dict):
         raise errors.invalid("Invalid value for destination.")
-    resource = call.with_key(resource, "kmsKeyName")
+    resource = call.with_acl(call.with_key(resource, "kmsKeyName"), "destinationPredefinedAcl")
     with ExitStack() as stack:
         opened = []
         for source in wanted:
@@ -125,7 +124,7 @@ async def compose(call: Call, bucket: str, name: str) -> web.StreamResponse:
         sources = [stored for stored, _ in opened]
         deleted = request.get("deleteSourceObjects") is True
         if deleted and not all(source.live for source in sources):
-            raise errors.not_spoken("deleteSourceObjects of noncurrent versions")
+            raise errors.not_implemented("deleteSourceObjects of noncurrent versions")
         if len({source.attributes["storageClass"] for source in sources}) > 1:
             raise errors.invalid("The source objects of a compose are of one storage class.")
         blob = await call.store.run(blobs.concatenate, call.store.layout, [fd for _, fd in opened])
@@ -159,26 +158,29 @@ def _sources(bucket: str, request: dict[str, Any]) -> list[Target]:
 
 async def copy(call: Call, bucket: str, name: str, to_bucket: str, to_name: str) -> web.StreamResponse:
     """Copy an object."""
-    resource = await call.json_body()
-    new, owner = await copied(call, resource, (bucket, name), (to_bucket, to_name))
-    return call.answer(object_resource(new, owner.attributes, call.base))
+    resource = call.with_acl(await call.json_body(), "destinationPredefinedAcl")
+    new, owner = await copied(call, resource, source_of(call, bucket, name), target_of(call, to_bucket, to_name))
+    return call.object_answer(new, owner)
 
 
 async def copied(
-    call: Call, resource: dict[str, Any], source: tuple[str, str], to: tuple[str, str]
+    call: Call, resource: dict[str, Any], source: Target, target: Target, *, keep: bool = False
 ) -> tuple[Stored, Bucket]:
-    """Copy an object, and return the new one and its bucket."""
-    to_bucket, to_name = to
-    target = replace(call.target(to_bucket, layout.check_object_name(to_name)), generation=None)
-    owner = await call.store.bucket(to_bucket)
-    stored, fd = await call.store.open(source_of(call, *source), reading=False)
+    """Copy an object, and return the new one and its bucket.
+
+    A resource that says anything of metadata replaces all of them, unless they are to be kept beside it.
+    """
+    owner = await call.store.bucket(target.bucket)
+    stored, fd = await call.store.open(source, reading=False)
     try:
         blob = await call.store.run(blobs.copy, call.store.layout, fd, stored)
     finally:
         os.close(fd)
-    key = {name: value for name, value in resource.items() if name == "kmsKeyName"}
-    said, server = writes.copied(stored, {name: value for name, value in resource.items() if name not in key})
-    op = writes.put(target, blob, said | key, server=server, limit=call.limit)
+    own = {name: value for name, value in resource.items() if name in {"kmsKeyName", "acl"}}
+    said, server = writes.copied(
+        stored, {name: value for name, value in resource.items() if name not in own}, keep=keep
+    )
+    op = writes.put(target, blob, said | own, server=server, limit=call.limit)
     try:
         new = await call.store.commit(op)
     except BaseException:
@@ -186,6 +188,11 @@ async def copied(
         raise
     call.committed = True
     return new, owner
+
+
+def target_of(call: Call, bucket: str, name: str) -> Target:
+    """Return the object that a call makes, with the conditions on the one it replaces."""
+    return replace(call.target(bucket, layout.check_object_name(name)), generation=None)
 
 
 def source_of(call: Call, bucket: str, name: str) -> Target:
@@ -197,6 +204,6 @@ def source_of(call: Call, bucket: str, name: str) -> Target:
 
 async def move(call: Call, bucket: str, name: str, to_name: str) -> web.StreamResponse:
     """Give an object another name in its bucket."""
-    target = replace(call.target(bucket, layout.check_object_name(to_name)), generation=None)
+    target = target_of(call, bucket, to_name)
     await call.store.bucket(bucket)
     return await _write(call, writes.move(source_of(call, bucket, name), target, limit=call.limit))

@@ -16,7 +16,6 @@ from local_emulator.gcs.http import bodies
 from local_emulator.gcs.http.calls import Call, body
 from local_emulator.gcs.model import attributes, errors
 from local_emulator.gcs.model.conditions import whole_number
-from local_emulator.gcs.model.resources import object_resource
 from local_emulator.gcs.store import layout, writes
 from local_emulator.gcs.store.sessions import Session
 
@@ -43,7 +42,7 @@ async def begin(call: Call, bucket: str) -> web.Response:
         resource["contentEncoding"] = call.query["contentEncoding"]
     if not resource.get("contentType"):
         resource["contentType"] = headers.get("X-Upload-Content-Type") or "application/octet-stream"
-    resource = call.with_key(resource, "kmsKeyName")
+    resource = call.with_acl(call.with_key(resource, "kmsKeyName"))
     bodies.expected(resource, headers)
     length = headers.get("X-Upload-Content-Length")
     total = whole_number(length, "X-Upload-Content-Length") if length else None
@@ -68,7 +67,7 @@ async def request(call: Call) -> web.StreamResponse:
     if call.request.method == "DELETE":
         return await _cancel(call, session)
     if call.request.method not in {"PUT", "POST"}:
-        raise errors.not_spoken(f"{call.request.method} of an upload session")
+        raise errors.not_implemented(f"{call.request.method} of an upload session")
     span = _span(call)
     if session.over():
         return _ended(call, session)
@@ -175,8 +174,8 @@ async def _persist(call: Call, session: Session, span: Span, *, whole: bool) -> 
 async def _receive(call: Call, session: Session, first: int) -> None:
     writer = await call.sessions.writer(session)
     skip = session.persisted - first
-    armed = call.fault("persist-only")
-    most = session.persisted + armed.fire().amount if armed else bodies.MAX_OBJECT
+    planned = call.fault("persist-only")
+    most = session.persisted + planned.fire().amount if planned else bodies.MAX_OBJECT
     async for piece in bodies.faulty(call, body(call.request), first):
         data = piece[skip:]
         skip = max(skip - len(piece), 0)
@@ -211,7 +210,7 @@ async def _complete(call: Call, session: Session) -> web.Response:
         answer: dict[str, Any] = {}
 
         def then(tx: Any, stored: Any) -> None:
-            answer.update(object_resource(stored, bucket.attributes, call.base))
+            answer.update(call.shown(stored, bucket))
             call.sessions.closing(session, 200, json.dumps(answer))(tx)
 
         await call.store.commit(writes.put(session.target, blob, resource, limit=call.limit, then=then))

@@ -12,7 +12,6 @@ from local_emulator.gcs.http import objects
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.attributes import KMS_VERSION
 from local_emulator.gcs.model.conditions import whole_number
-from local_emulator.gcs.model.resources import object_resource
 
 if TYPE_CHECKING:
     from local_emulator.gcs.http.calls import Call
@@ -28,15 +27,16 @@ async def rewrite(call: Call, bucket: str, name: str, to_bucket: str, to_name: s
     source.
     """
     resource = call.with_key(await call.json_body(), "destinationKmsKeyName")
+    resource = call.with_acl(resource, "destinationPredefinedAcl")
     source, to = (bucket, name), (to_bucket, to_name)
-    stored = await call.store.find(objects.source_of(call, *source), reading=False)
+    wanted = objects.source_of(call, *source)
+    stored = await call.store.find(wanted, reading=False)
     state = hashlib.sha256(json.dumps([source, to, stored.generation, resource], sort_keys=True).encode()).hexdigest()
     done = _done(call, state) + _step(call)
     if done < stored.size and _moves_bytes(stored, resource, bucket, to_bucket):
         return call.answer(_progress(done, stored) | {"done": False, "rewriteToken": f"{state}.{done}"})
-    new, owner = await objects.copied(call, resource, source, to)
-    shown = object_resource(new, owner.attributes, call.base)
-    return call.answer(_progress(new.size, new) | {"done": True, "resource": shown})
+    new, owner = await objects.copied(call, resource, wanted, objects.target_of(call, *to))
+    return call.answer(_progress(new.size, new) | {"done": True, "resource": call.shown(new, owner)})
 
 
 def _progress(done: int, stored: Stored) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from local_emulator.gcs.http.server import LOG, Front, Server
+from local_emulator.gcs.http.server import LOG, RequestHandler, Server
 from local_emulator.gcs.store.store import Store
 
 READ_BUFFER = 32 << 10
@@ -24,8 +24,8 @@ SHUTDOWN = 0.2
 async def start(store: Store, host: str, port: int) -> tuple[web.ServerRunner, str]:
     """Begin to answer; return what to clean up, and the URL."""
     server = Server(
-        Front(store).handle, access_log=None, read_bufsize=READ_BUFFER, auto_decompress=False, max_line_size=32 << 10,
-        max_field_size=32 << 10, logger=LOG,
+        RequestHandler(store).handle, access_log=None, read_bufsize=READ_BUFFER, auto_decompress=False,
+        max_line_size=32 << 10, max_field_size=32 << 10, logger=LOG,
     )  # fmt: skip
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN)
     await runner.setup()

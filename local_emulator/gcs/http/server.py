@@ -9,7 +9,7 @@ from aiohttp import web
 
 from local_emulator.gcs.http import routes
 from local_emulator.gcs.http.calls import BodyBroken, Call, ConnectionReset, StreamBroken, reset, split_target
-from local_emulator.gcs.http.faults import Armed, Faults
+from local_emulator.gcs.http.faults import Faults, PlannedFault
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.store.sessions import Sessions
 from local_emulator.gcs.store.store import Store
@@ -53,7 +53,7 @@ def _error(error: errors.GcsError, *, xml: bool) -> web.Response:
     return web.Response(status=error.status, body=body, content_type=kind, charset="UTF-8", headers=error.headers)
 
 
-class Front:
+class RequestHandler:
     """One server's requests."""
 
     def __init__(self, store: Store) -> None:
@@ -95,14 +95,14 @@ class Front:
         raise errors.backend(message)
 
     async def _answer(self, request: web.BaseRequest, path: str, query: dict[str, str]) -> web.StreamResponse:
-        method = request.headers.get("X-HTTP-Method-Override", request.method).upper()
+        call = Call(request, self._store, self._sessions, self._faults, path, query)
+        method = call.method
         if path == "/" and method in {"GET", "HEAD"}:
             return web.Response(text="OK")
-        call = Call(request, self._store, self._sessions, self._faults, path, query)
         if path.startswith("/retry_test"):
             return await self._retry_test(call, method)
         route = routes.find(method, path, query)
-        call.armed = self._faults.plan(route.method, request.headers)
+        call.planned = self._faults.plan(route.method, request.headers)
         self._before(call)
         response = await route.handler(call, *route.arguments)
         return await self._after(call, response)
@@ -118,15 +118,15 @@ class Front:
         if method == "DELETE" and test_id:
             self._faults.delete(test_id)
             return web.Response(text=f"Deleted {test_id}")
-        raise errors.not_spoken(f"{method} {call.path}")
+        raise errors.not_implemented(f"{method} {call.path}")
 
     def _before(self, call: Call) -> None:
         """Let faults happen that need no answer of the call itself."""
-        armed = call.fault("error", "reset")
-        if armed is None:
+        planned = call.fault("error", "reset")
+        if planned is None:
             return
-        fault = armed.fault
-        armed.fire()
+        fault = planned.fault
+        planned.fire()
         if fault.kind == "reset":
             raise ConnectionReset
         raise errors.GcsError(
@@ -135,18 +135,18 @@ class Front:
 
     async def _after(self, call: Call, response: web.StreamResponse) -> web.StreamResponse:
         """Let faults happen to a finished answer."""
-        armed = call.fault("after-commit", "final-chunk", "broken-stream")
-        if armed is None or armed.fired or response.prepared or not isinstance(response, web.Response):
+        planned = call.fault("after-commit", "final-chunk", "broken-stream")
+        if planned is None or planned.fired or response.prepared or not isinstance(response, web.Response):
             return response
-        fault = armed.fault
+        fault = planned.fault
         if fault.kind in {"after-commit", "final-chunk"} and not call.committed:
             return response
         if fault.kind == "after-commit":
-            armed.fire()
+            planned.fire()
             if fault.code:
                 raise errors.GcsError(fault.code, "backendError", f"Retry Test: Caused a {fault.code} after the commit")
             raise ConnectionReset
-        return await _cut(call, armed, response)
+        return await _cut(call, planned, response)
 
 
 _REASONS = {
@@ -155,14 +155,14 @@ _REASONS = {
 }  # fmt: skip
 
 
-async def _cut(call: Call, armed: Armed, response: web.Response) -> web.StreamResponse:
+async def _cut(call: Call, planned: PlannedFault, response: web.Response) -> web.StreamResponse:
     """Send the beginning of an answer, then no more."""
     body = response.body if isinstance(response.body, bytes) else b""
-    if len(body) <= armed.fault.amount:
+    if len(body) <= planned.fault.amount:
         return response
-    armed.fire()
+    planned.fire()
     cut = web.StreamResponse(status=response.status, headers=response.headers)
     cut.content_length = len(body)
     await cut.prepare(call.request)
-    await cut.write(body[: armed.fault.amount])
+    await cut.write(body[: planned.fault.amount])
     raise StreamBroken

@@ -29,11 +29,11 @@ async def insert(call: Call, bucket: str) -> web.StreamResponse:
         return await resumable.request(call)
     kind = call.query.get("uploadType")
     if call.request.headers.get("x-goog-encryption-key"):
-        raise errors.not_spoken("customer-supplied encryption keys")
+        raise errors.not_implemented("customer-supplied encryption keys")
     if kind == "resumable":
         return await resumable.begin(call, bucket)
     if call.request.headers.get("Content-Encoding"):
-        raise errors.not_spoken("Content-Encoding of the upload itself; use contentEncoding")
+        raise errors.not_implemented("Content-Encoding of the upload itself; use contentEncoding")
     await call.store.bucket(bucket)
     if kind == "multipart":
         return await _multipart(call, bucket)
@@ -52,7 +52,7 @@ async def _multipart(call: Call, bucket: str) -> web.Response:
     related = Related(call.request.headers.get("Content-Type", ""), body(call.request))
     resource, media = await related.head()
     if media.get("Content-Transfer-Encoding", "binary").lower() not in {"binary", "8bit", "7bit"}:
-        raise errors.not_spoken("a Content-Transfer-Encoding of the media")
+        raise errors.not_implemented("a Content-Transfer-Encoding of the media")
     if not resource.get("contentType") and media["Content-Type"]:
         resource["contentType"] = media["Content-Type"]
     name = call.query.get("name") or resource.get("name")
@@ -65,7 +65,7 @@ async def _store(  # noqa: PLR0913, PLR0917 - what an upload consists of
     target = call.target(bucket, layout.check_object_name(name))
     if "contentEncoding" in call.query:
         resource["contentEncoding"] = call.query["contentEncoding"]
-    resource = call.with_key(resource, "kmsKeyName")
+    resource = call.with_acl(call.with_key(resource, "kmsKeyName"))
     wanted = expected(resource, headers)
     stored = await keep(call, target, resource, pieces, wanted)
     return call.object_answer(stored, await call.store.bucket(bucket))

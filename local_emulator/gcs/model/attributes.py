@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from local_emulator.gcs.model import contexts, errors
+from local_emulator.gcs.model import acl, contexts, errors
 
 TEXTS = ("cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType", "storageClass")
 FLAGS = ("eventBasedHold", "temporaryHold")
@@ -20,7 +20,7 @@ OF_THE_SERVER = (
     "kmsKeyName",
     "retentionFrom",
 )
-UNSPOKEN = ("customerEncryption",)
+NOT_IMPLEMENTED = ("customerEncryption",)
 KMS_KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 KMS_VERSION = "/cryptoKeyVersions/1"
 """Objects name the version of the key that encrypted them; here no key is ever rotated."""
@@ -63,15 +63,15 @@ def moment(value: object, what: str) -> datetime:
     return parsed.astimezone(UTC)
 
 
-def said(resource: Attributes) -> Attributes:
+def writable_fields(resource: Attributes) -> Attributes:
     """Return what of `resource` a caller may set, checked; None means: delete this.
 
     Raises:
-        GcsError: a value is of the wrong type or over a limit, or is a feature that is not spoken.
+        GcsError: a value is of the wrong type or over a limit, or is a feature that is not implemented.
     """
-    for field in UNSPOKEN:
+    for field in NOT_IMPLEMENTED:
         if resource.get(field):
-            raise errors.not_spoken(f"the object field {field}")
+            raise errors.not_implemented(f"the object field {field}")
     result: Attributes = {}
     for field in (*TEXTS, *FLAGS):
         if field in resource:
@@ -82,7 +82,9 @@ def said(resource: Attributes) -> Attributes:
     if "customTime" in resource:
         text = resource["customTime"]
         result["customTime"] = None if text is None else timestamp(moment(text, "customTime"))
-    for field, read in (("metadata", _metadata), ("retention", _retention), ("contexts", contexts.said)):
+    for field, read in (
+        ("metadata", _metadata), ("retention", _retention), ("contexts", contexts.writable), ("acl", acl.of_object),
+    ):  # fmt: skip
         if field in resource:
             result[field] = read(resource[field])
     if key := resource.get("kmsKeyName"):
@@ -112,7 +114,7 @@ def _metadata(value: Any) -> dict[str, str | None] | None:
 
 
 def _retention(value: Any) -> dict[str, str] | None:
-    if not value:
+    if not value or (isinstance(value, dict) and not any(value.values())):  # Google's client removes field by field
         return None
     if not isinstance(value, dict) or value.get("mode") not in {"Locked", "Unlocked"}:
         raise errors.invalid("Invalid value for retention: mode is Locked or Unlocked.")
@@ -133,7 +135,7 @@ def check_size(metadata: dict[str, str]) -> None:
 
 def new(resource: Attributes, bucket: Attributes, *, created: str | None = None) -> Attributes:
     """Return the attributes of a new generation, from what its writer said and its bucket's defaults."""
-    result = {key: value for key, value in said(resource).items() if value is not None}
+    result = {key: value for key, value in writable_fields(resource).items() if value is not None}
     result["metadata"] = {key: value for key, value in result.get("metadata", {}).items() if value is not None}
     check_size(result["metadata"])
     if not result["metadata"]:
@@ -142,11 +144,13 @@ def new(resource: Attributes, bucket: Attributes, *, created: str | None = None)
         result["contexts"] = merged
     if "retention" in result:
         _check_retention(None, result["retention"], bucket, override=False)
+    _check_acl(result, bucket)
+    if "defaultObjectAcl" in bucket and not has_uniform_access(bucket):
+        result.setdefault("acl", bucket["defaultObjectAcl"])
     if bucket.get("defaultEventBasedHold") and "eventBasedHold" not in resource:
         result["eventBasedHold"] = True
     _check_event_based_hold(result)
     result.setdefault("storageClass", bucket.get("storageClass", "STANDARD"))
-    result.setdefault("contentType", "application/octet-stream")
     if key := bucket.get("encryption", {}).get("defaultKmsKeyName"):
         result.setdefault("kmsKeyName", key + KMS_VERSION)
     moment_ = created or now()
@@ -163,11 +167,12 @@ def changed(
     Raises:
         GcsError: the change is not allowed: customTime set back, retention shortened, the storage class by patch.
     """
-    change = said(resource)
+    change = writable_fields(resource)
+    _check_acl(change, bucket)
     if change.get("storageClass", old["storageClass"]) not in {None, old["storageClass"]}:
-        raise errors.not_spoken("a change of storage class by patch or update; use rewrite")
+        raise errors.not_implemented("a change of storage class by patch or update; use rewrite")
     if change.pop("kmsKeyName", old.get("kmsKeyName")) != old.get("kmsKeyName"):
-        raise errors.not_spoken("a change of kmsKeyName by patch or update; use rewrite")
+        raise errors.not_implemented("a change of kmsKeyName by patch or update; use rewrite")
     kept = (*OF_THE_SERVER, "storageClass")
     result = {key: value for key, value in old.items() if not replace or key in kept}
     for field, value in change.items():
@@ -189,6 +194,17 @@ def changed(
         result["retentionFrom"] = now()
     result["updated"] = now()
     return result
+
+
+def has_uniform_access(bucket: Attributes) -> bool:
+    """Return True if a bucket and its objects have no access control lists."""
+    uniform = bucket.get("iamConfiguration", {}).get("uniformBucketLevelAccess", {})
+    return uniform.get("enabled") is True
+
+
+def _check_acl(change: Attributes, bucket: Attributes) -> None:
+    if change.get("acl") is not None and has_uniform_access(bucket):
+        raise errors.invalid("Cannot set an ACL for an object when uniform bucket-level access is enabled.")
 
 
 def _check_event_based_hold(attributes: Attributes) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from local_emulator.gcs.model import errors
 
 _INT64 = 1 << 63
+Tags = tuple[str, ...]
 
 
 def whole_number(value: object, what: str) -> int:
@@ -22,6 +25,18 @@ def whole_number(value: object, what: str) -> int:
     if isinstance(value, bool) or not (digits.isascii() and digits.isdigit()) or abs(int(text)) >= _INT64:
         raise errors.invalid(f"Invalid value for: Expected a valid 64-bit integer for '{what}', got '{text}'.")
     return int(text)
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Return a boolean parameter, which Python's clients write with a capital.
+
+    Raises:
+        GcsError: it is neither true nor false.
+    """
+    text = query.get(name, "").lower()
+    if text not in {"", "true", "false"}:
+        raise errors.invalid(f"Invalid value for {name}: '{text}' is not true or false.")
+    return text == "true"
 
 
 @dataclass(frozen=True)
@@ -54,17 +69,18 @@ class Conditions:
         )
 
     @classmethod
-    def of_headers(cls, headers: Mapping[str, str]) -> Conditions:
-        """Read the XML API's headers."""
+    def of_headers(cls, headers: Mapping[str, str], *, prefix: str = "") -> Conditions:
+        """Read the XML API's headers; prefix "x-goog-copy-source-" for the source of a copy."""
 
-        def number(name: str) -> int | None:
+        def number(field: str) -> int | None:
+            name = f"{prefix or 'x-goog-'}if-{field}-match"
             return whole_number(headers[name], name) if name in headers else None
 
         return cls(
-            generation_match=number("x-goog-if-generation-match"),
-            metageneration_match=number("x-goog-if-metageneration-match"),
-            etag_match=headers.get("If-Match"),
-            etag_not_match=headers.get("If-None-Match"),
+            generation_match=number("generation"),
+            metageneration_match=number("metageneration"),
+            etag_match=headers.get(f"{prefix}if-match"),
+            etag_not_match=headers.get(f"{prefix}if-none-match"),
         )
 
     @classmethod
@@ -76,31 +92,55 @@ class Conditions:
             return cls(generation_match=whole_number(value["ifGenerationMatch"], "ifGenerationMatch"))
         return cls(**{key: value.get(key) for key in cls.__dataclass_fields__})
 
-    def holds(self, generation: int, metageneration: int, etag: str) -> bool:
-        """Tell whether the `match` conditions hold."""
+    def holds(self, generation: int, metageneration: int, etags: Tags) -> bool:
+        """Return True if the `match` conditions hold."""
         wanted = ((self.generation_match, generation), (self.metageneration_match, metageneration))
         if any(want is not None and want != have for want, have in wanted):
             return False
-        return self.etag_match is None or (bool(etag) and _listed(etag, self.etag_match))
+        return self.etag_match is None or _is_listed(etags, self.etag_match)
 
-    def differs(self, generation: int, metageneration: int, etag: str) -> bool:
-        """Tell whether the `not match` conditions hold."""
+    def differs(self, generation: int, metageneration: int, etags: Tags) -> bool:
+        """Return True if the `not match` conditions hold."""
         unwanted = ((self.generation_not_match, generation), (self.metageneration_not_match, metageneration))
         if any(avoid is not None and avoid == have for avoid, have in unwanted):
             return False
-        return self.etag_not_match is None or not (bool(etag) and _listed(etag, self.etag_not_match))
+        return self.etag_not_match is None or not _is_listed(etags, self.etag_not_match)
 
-    def check(self, generation: int, metageneration: int, etag: str, *, reading: bool = False) -> None:
-        """Raise 412, or 304 for a read that finds the state it does not want, unless all hold."""
-        if not self.holds(generation, metageneration, etag):
+    def check(self, generation: int, metageneration: int, etags: Tags, *, reading: bool = False) -> None:
+        """Raise 412, or 304 for a read that finds the state it does not want, unless all hold.
+
+        `etags` are the entity tags that the object has in the JSON and in the XML API; absence has none.
+        """
+        if not self.holds(generation, metageneration, etags):
             raise errors.condition_not_met()
-        if not self.differs(generation, metageneration, etag):
+        if not self.differs(generation, metageneration, etags):
             raise errors.not_modified() if reading else errors.condition_not_met()
 
 
 NONE = Conditions()
 
 
-def _listed(etag: str, header: str) -> bool:
-    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
-    return "*" in tags or etag in tags
+def check_dates(headers: Mapping[str, str], updated: str) -> None:
+    """Judge the conditions of a read on the time of an object's last change, in whole seconds as HTTP has them.
+
+    A condition on the entity tag takes precedence over one on the time; a date that is none is no condition (RFC 9110).
+    """
+    changed = datetime.fromisoformat(updated).replace(microsecond=0)
+    since = _http_date(headers.get("If-Modified-Since"))
+    if since is not None and "If-None-Match" not in headers and changed <= since:
+        raise errors.not_modified()
+    until = _http_date(headers.get("If-Unmodified-Since"))
+    if until is not None and "If-Match" not in headers and changed > until:
+        raise errors.condition_not_met()
+
+
+def _http_date(text: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC) if text else None
+    except ValueError:
+        return None
+
+
+def _is_listed(etags: Tags, header: str) -> bool:
+    wanted = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
+    return bool(etags) and ("*" in wanted or not wanted.isdisjoint(etags))

@@ -14,7 +14,7 @@ CONTEXT = re.compile(r"[^\W_][^'\"\\/]*")
 """What is a key or a value, if it has up to 256 bytes. So 50 contexts have no more than the 25 KiB that GCS allows."""
 
 
-def said(value: Any) -> dict[str, Any] | None:
+def writable(value: Any) -> dict[str, Any] | None:
     """Return the contexts that are said, by key; None takes one away, and for all takes all away.
 
     https://cloud.google.com/storage/docs/use-object-contexts#naming_requirements_for_key-value_pairs

@@ -16,7 +16,7 @@ XML_CODES = {
     ("conflict", 409): "BucketAlreadyOwnedByYou",
     ("invalid", 400): "InvalidArgument",
     ("notFound", 404): "NoSuchKey",
-    ("notImplemented", 501): "NotImplemented",
+    ("notImplemented", 400): "NotImplemented",
     ("objectUnderActiveHold", 403): "ObjectUnderActiveHold",
     ("rateLimitExceeded", 429): "SlowDown",
     ("requestedRangeNotSatisfiable", 416): "InvalidRange",
@@ -115,9 +115,13 @@ def conflict(message: str, *, xml_code: str | None = None) -> GcsError:
     return GcsError(409, "conflict", message, xml_code=xml_code)
 
 
-def not_spoken(what: str) -> GcsError:
-    """Return the error for a call or feature that this server does not have."""
-    return GcsError(501, "notImplemented", f"This server does not speak {what}.")
+def not_implemented(what: str) -> GcsError:
+    """Return the error for a call or feature that this server does not have.
+
+    Its status is 400 and not 501, because gcloud, rclone and object_store repeat a request that was answered 5xx for
+    half a minute and longer.
+    """
+    return GcsError(400, "notImplemented", f"This server does not implement {what}.")
 
 
 def too_fast(bucket: str, name: str) -> GcsError:

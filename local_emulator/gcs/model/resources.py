@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from local_emulator.gcs.model import errors
-from local_emulator.gcs.model.attributes import OF_THE_SERVER, Attributes, retained_until, timestamp
+from local_emulator.gcs.model import acl, errors
+from local_emulator.gcs.model.attributes import (
+    OF_THE_SERVER,
+    Attributes,
+    has_uniform_access,
+    retained_until,
+    timestamp,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,16 @@ class Stored:
         return etag(self.generation, self.metageneration)
 
     @property
+    def xml_etag(self) -> str:
+        """The entity tag that the XML API shows: the MD5 in hexadecimal where there is one."""
+        return base64.b64decode(self.md5).hex() if self.md5 else self.etag
+
+    @property
+    def etags(self) -> tuple[str, str]:
+        """The entity tags by which conditions may name this generation and metageneration."""
+        return self.etag, self.xml_etag
+
+    @property
     def hashes(self) -> str:
         """The value of x-goog-hash."""
         return f"crc32c={self.crc32c}" + (f",md5={self.md5}" if self.md5 else "")
@@ -67,8 +83,8 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def object_resource(stored: Stored, bucket: Attributes, base: str) -> dict[str, Any]:
-    """Return an object's resource; `base` is the server's URL as this caller sees it."""
+def object_resource(stored: Stored, bucket: Attributes, base: str, *, full: bool = False) -> dict[str, Any]:
+    """Return an object's resource, with its ACL if `full`; `base` is the server's URL as this caller sees it."""
     where = f"b/{quote(stored.bucket, safe='')}/o/{quote(stored.name, safe='')}"
     generation = str(stored.generation)
     attributes = stored.attributes
@@ -87,14 +103,34 @@ def object_resource(stored: Stored, bucket: Attributes, base: str) -> dict[str, 
     }
     if stored.md5:
         resource["md5Hash"] = stored.md5
-    resource |= {key: value for key, value in attributes.items() if key != "retentionFrom"}
+    resource |= {key: value for key, value in attributes.items() if key not in {"retentionFrom", "acl"}}
+    if full and not has_uniform_access(bucket):
+        where_ = {"bucket": stored.bucket, "object": stored.name, "generation": generation}
+        resource["acl"] = [acl.resource(one, "object", where_, stored.etag) for one in object_acl(stored)]
     if bucket.get("retentionPolicy") and (until := retained_until(attributes, bucket)):
         resource["retentionExpirationTime"] = timestamp(until)
     return resource
 
 
-def bucket_resource(bucket: Bucket, base: str) -> dict[str, Any]:
-    """Return a bucket's resource."""
+def object_acl(stored: Stored) -> acl.Acl:
+    """Return an object's access control list."""
+    found: acl.Acl = stored.attributes.get("acl", acl.PRIVATE)
+    return found
+
+
+def bucket_acl(bucket: Bucket, field: str) -> acl.Acl:
+    """Return a bucket's access control list: its own ("acl"), or that of new objects ("defaultObjectAcl")."""
+    found: acl.Acl = bucket.attributes.get(field, acl.PRIVATE)
+    return found
+
+
+def bucket_resource(bucket: Bucket, base: str, *, full: bool = False) -> dict[str, Any]:
+    """Return a bucket's resource, with its ACLs if `full`."""
+    kinds = {"acl": ("bucket", {"bucket": bucket.name}), "defaultObjectAcl": ("object", {})}
+    lists: dict[str, Any] = {}
+    tag = etag(1, bucket.metageneration)
+    for field_, (kind, where) in kinds.items() if full and not has_uniform_access(bucket.attributes) else ():
+        lists[field_] = [acl.resource(one, kind, where, tag) for one in bucket_acl(bucket, field_)]
     return {
         "kind": "storage#bucket",
         "id": bucket.name,
@@ -102,14 +138,15 @@ def bucket_resource(bucket: Bucket, base: str) -> dict[str, Any]:
         "name": bucket.name,
         "projectNumber": "0",
         "metageneration": str(bucket.metageneration),
-        "etag": etag(1, bucket.metageneration),
-        **bucket.attributes,
+        "etag": tag,
+        **{name: value for name, value in bucket.attributes.items() if name not in kinds},
+        **lists,
     }
 
 
 def carried_over(attributes: Attributes) -> Attributes:
     """Return what a copy takes along from its source where its caller says nothing else."""
-    own = (*OF_THE_SERVER, "temporaryHold", "eventBasedHold", "retention", "storageClass")
+    own = (*OF_THE_SERVER, "acl", "temporaryHold", "eventBasedHold", "retention", "storageClass")
     return {key: value for key, value in attributes.items() if key not in own}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_emulator.gcs.model import attributes, errors
 from local_emulator.gcs.model.conditions import Conditions
 from local_emulator.gcs.model.resources import Bucket
-from local_emulator.gcs.store import database, versions, writes
+from local_emulator.gcs.store import database, documents, versions, writes
 
 if TYPE_CHECKING:
     from local_emulator.gcs.store.database import Op, Transaction
@@ -44,7 +44,7 @@ def change(name: str, change: Callable[[Bucket], attributes.Attributes], conditi
 
     def op(tx: Transaction) -> Bucket:
         old = writes.bucket_of(tx, name)
-        conditions.check(0, old.metageneration, "")
+        conditions.check(0, old.metageneration, ())
         return save(tx, replace(old, metageneration=old.metageneration + 1, attributes=change(old)))
 
     return op
@@ -54,13 +54,14 @@ def drop(name: str, conditions: Conditions) -> Op[None]:
     """Remove an empty bucket and its folder."""
 
     def op(tx: Transaction) -> None:
-        conditions.check(0, writes.bucket_of(tx, name).metageneration, "")
+        conditions.check(0, writes.bucket_of(tx, name).metageneration, ())
         query = "SELECT 1 FROM objects WHERE bucket = ? UNION SELECT 1 FROM retained WHERE bucket = ? AND ends IS NULL"
         one = tx.connection.execute(query, (name, name)).fetchone()
         if one or not tx.natural.prune(name):
             message = "The bucket you tried to delete is not empty."
             raise errors.conflict(message, xml_code="BucketNotEmpty")
         versions.forget(tx, name, ended=False)
+        documents.forget(tx, name)
         tx.connection.execute("DELETE FROM buckets WHERE name = ?", (name,))
 
     return op

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from local_emulator.gcs.model import errors
-from local_emulator.gcs.store.natural import Natural
+from local_emulator.gcs.store.folder_view import FolderView
 
 if TYPE_CHECKING:
     pass
@@ -45,7 +45,7 @@ class _Job(Generic[T]):
 class Committer(threading.Thread):
     """Runs operations one after the other; those that came in together are committed together."""
 
-    def __init__(self, connection: sqlite3.Connection, natural: Natural, seconds: Callable[[], float]) -> None:
+    def __init__(self, connection: sqlite3.Connection, natural: FolderView, seconds: Callable[[], float]) -> None:
         super().__init__(name="gcs-committer", daemon=True)
         self._connection = connection
         self._natural = natural

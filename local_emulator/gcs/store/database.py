@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_emulator.gcs.model import errors
 from local_emulator.gcs.model.resources import Bucket, Stored
-from local_emulator.gcs.store.natural import Natural
+from local_emulator.gcs.store.folder_view import FolderView
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS retained(
 CREATE INDEX IF NOT EXISTS retained_ends ON retained(ends);
 CREATE TABLE IF NOT EXISTS unsettled(
   bucket TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY(bucket, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS documents(
+  kind TEXT NOT NULL, owner TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY(kind, owner, id))
+  WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS clock(only INTEGER PRIMARY KEY CHECK(only = 1), last INTEGER NOT NULL);
 INSERT OR IGNORE INTO clock VALUES(1, 0);
 CREATE TABLE IF NOT EXISTS sessions(
@@ -84,7 +87,7 @@ class Transaction:
     """What an operation may do; all of it, or nothing, becomes durable at once."""
 
     connection: sqlite3.Connection
-    natural: Natural
+    natural: FolderView
     clock: Clock
     now: float
     changed: Changes

@@ -107,7 +107,7 @@ class Layout:
         return path if len(path.encode()) <= MAX_PATH else None
 
     def inside(self, path: str) -> bool:
-        """Tell whether no symbolic link leads away on the way to `path`."""
+        """Return True if no symbolic link leads away on the way to `path`."""
         parent = os.path.dirname(path)
         while len(parent) > len(self.folder):
             try:

@@ -62,7 +62,7 @@ def checked(value: Any) -> attributes.Attributes:
     """Return a bucket's lifecycle configuration.
 
     Raises:
-        GcsError: it is none, or asks for an action or a condition that is not spoken.
+        GcsError: it is none, or asks for an action or a condition that is not implemented.
     """
     rules = value.get("rule", []) if isinstance(value, dict) else None
     if not isinstance(rules, list):
@@ -74,7 +74,7 @@ def checked(value: Any) -> attributes.Attributes:
         _check_action(action)
         for name, wanted in condition.items():
             if name not in CONDITIONS:
-                raise errors.not_spoken(f"the lifecycle condition {name}")
+                raise errors.not_implemented(f"the lifecycle condition {name}")
             if not _is_of_kind(CONDITIONS[name][0], wanted):
                 raise errors.invalid(f"Invalid value for the lifecycle condition {name}: {wanted!r}")
     return {"rule": rules}
@@ -82,7 +82,7 @@ def checked(value: Any) -> attributes.Attributes:
 
 def _check_action(action: dict[str, Any]) -> None:
     if action.get("type") not in {"Delete", "SetStorageClass"}:
-        raise errors.not_spoken(f"the lifecycle action {action.get('type')}")
+        raise errors.not_implemented(f"the lifecycle action {action.get('type')}")
     if action["type"] == "SetStorageClass" and action.get("storageClass") not in attributes.STORAGE_CLASSES:
         raise errors.invalid(f"Invalid storage class: '{action.get('storageClass')}'")
 

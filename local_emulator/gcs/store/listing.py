@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from local_emulator.gcs.model import errors
-from local_emulator.gcs.model.conditions import whole_number
+from local_emulator.gcs.model.conditions import flag, whole_number
 from local_emulator.gcs.store.database import OBJECT, stored, successor
 
 if TYPE_CHECKING:
@@ -44,14 +44,16 @@ class Listing:
         """Read the JSON API's parameters; `now` is in seconds since 1970.
 
         Raises:
-            GcsError: one is not spoken, or no such value exists.
+            GcsError: one is not implemented, or no such value exists.
         """
         most = whole_number(query.get("maxResults") or MOST, "maxResults")
         if most < 0:
             raise errors.invalid("Invalid value for maxResults.")
-        kinds = [name for name in ("softDeleted", "versions") if query.get(name, "").lower() == "true"]
+        kinds = [name for name in ("softDeleted", "versions") if flag(query, name)]
         if len(kinds) > 1:
             raise errors.invalid("A listing is of softDeleted objects or of all versions.")
+        if query.get("filter"):
+            raise errors.not_implemented("the filter of a listing")
         glob = query.get("matchGlob")
         if glob and query.get("delimiter", "/") not in {"", "/"}:
             raise errors.invalid("matchGlob goes with the delimiter / alone.")
@@ -62,7 +64,7 @@ class Listing:
             query.get("startOffset", ""),
             query.get("endOffset", ""),
             re.compile(_regex(glob), re.DOTALL) if glob else None,
-            query.get("includeTrailingDelimiter", "").lower() == "true",
+            flag(query, "includeTrailingDelimiter"),
             min(most or MOST, MOST),
             _untoken(query["pageToken"]) if query.get("pageToken") else ("", 0),
             kinds[0] if kinds else "live",

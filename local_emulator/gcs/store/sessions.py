@@ -45,7 +45,7 @@ class Session:
     receiving: asyncio.Task[None] | None = None
 
     def over(self) -> bool:
-        """Tell whether the session has ended, one way or another."""
+        """Return True if the session has ended, one way or another."""
         return self.status != 0
 
     @property

@@ -18,7 +18,7 @@ from local_emulator.gcs.model.conditions import Conditions
 from local_emulator.gcs.model.resources import Bucket, Stored
 from local_emulator.gcs.store import blobs, bucket_ops, database, edits, layout, versions, writes
 from local_emulator.gcs.store.committer import Committer
-from local_emulator.gcs.store.natural import Natural
+from local_emulator.gcs.store.folder_view import FolderView
 from local_emulator.gcs.store.write_rate import Target, WriteRateLimit
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Store:
             layout.check_bucket_name(bucket)
         self.layout = layout.Layout(folder, bucket)
         self._lock = layout.FolderLock(os.path.join(self.layout.state, "lock"))
-        self.natural = Natural(self.layout)
+        self.natural = FolderView(self.layout)
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="gcs")
         self.limit = WriteRateLimit(always=one_write_a_second)
         self.clock = clock
@@ -66,7 +66,7 @@ class Store:
         self._lock.close()
 
     def gone(self) -> bool:
-        """Tell whether somebody removed the folder, or put another one in its place."""
+        """Return True if somebody removed the folder, or put another one in its place."""
         return self._lock.gone()
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
@@ -207,7 +207,7 @@ class Store:
     async def make_bucket(self, name: str, said: attributes.Attributes) -> Bucket:
         """Make a bucket and its folder."""
         if self.layout.bucket not in {None, name}:
-            raise errors.not_spoken(f"other buckets: this folder is the one bucket {self.layout.bucket}")
+            raise errors.not_implemented(f"other buckets: this folder is the one bucket {self.layout.bucket}")
         bucket = await self.commit(bucket_ops.make(name, said, if_absent=False))
         await self.run(lambda: os.makedirs(self.layout.bucket_root(name), exist_ok=True))
         return bucket
@@ -225,7 +225,7 @@ class Store:
         """Remove an empty bucket and its folder."""
         await self.bucket(name)
         if self.layout.bucket is not None:
-            raise errors.not_spoken("the deletion of the one bucket that this folder is")
+            raise errors.not_implemented("the deletion of the one bucket that this folder is")
         await self.refresh(name, "")
 
         await self.commit(bucket_ops.drop(name, conditions))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from local_emulator.gcs.model import attributes, errors
-from local_emulator.gcs.model.resources import Bucket, Stored
+from local_emulator.gcs.model.resources import Bucket, Stored, carried_over
 from local_emulator.gcs.store import versions
 from local_emulator.gcs.store.blobs import Blob
 from local_emulator.gcs.store.database import Op, Transaction, find_bucket
@@ -38,7 +37,7 @@ def judged(found: Stored | None, live: Stored | None, target: Target, *, reading
     if found is None:
         raise errors.no_object(target.bucket, target.name)
     current = live.generation if live else 0
-    target.conditions.check(current, found.metageneration, found.etag, reading=reading)
+    target.conditions.check(current, found.metageneration, found.etags, reading=reading)
     return found
 
 
@@ -46,9 +45,9 @@ def replaceable(tx: Transaction, target: Target, bucket: Bucket) -> Stored | Non
     """Return what a write to this name replaces, its conditions, holds and retention checked."""
     found = tx.live(target.bucket, target.name)
     if found is None:
-        target.conditions.check(0, 0, "")
+        target.conditions.check(0, 0, ())
         return None
-    target.conditions.check(found.generation, found.metageneration, found.etag)
+    target.conditions.check(found.generation, found.metageneration, found.etags)
     check_unprotected(found, bucket, permanently=False)
     return found
 
@@ -188,12 +187,12 @@ def restore(target: Target, blob: Blob, old: Stored, *, limit: Limit | None = No
     return op
 
 
-def copied(source: Stored, resource: attributes.Attributes | None) -> tuple[dict[str, Any], attributes.Attributes]:
+def copied(
+    source: Stored, resource: attributes.Attributes, *, keep: bool
+) -> tuple[attributes.Attributes, attributes.Attributes]:
     """Return what a copy says of itself: what it takes along, and what only the server may set."""
-    from local_emulator.gcs.model.resources import carried_over
-
     kept = carried_over(source.attributes)
-    said = {name: kept[name] for name in kept if name == "contexts"} | resource if resource else kept
+    said = {name: kept[name] for name in kept if name == "contexts" or keep or not resource} | resource
     count = source.attributes.get("componentCount")
     return said, ({"componentCount": count} if count else {})
 
@@ -204,7 +203,7 @@ def move(source: Target, target: Target, *, limit: Limit | None = None) -> Op[St
     def op(tx: Transaction) -> Stored:
         bucket = bucket_of(tx, target.bucket)
         if versions.enabled(bucket) or versions.soft_delete_seconds(bucket):
-            raise errors.not_spoken("a move in a bucket with object versioning or soft delete")
+            raise errors.not_implemented("a move in a bucket with object versioning or soft delete")
         moved = existing(tx, source)
         old = replaceable(tx, target, bucket)
         check_unprotected(moved, bucket)

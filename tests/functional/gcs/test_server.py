@@ -20,13 +20,17 @@ from local_emulator.gcs.__main__ import main, parser
 from tests.functional.gcs.conftest import Api
 
 B = "/storage/v1/b/{bucket}"
-UNSPOKEN: list[tuple[str, str, dict[str, Any]]] = [
-    ("POST", "/batch/storage/v1", {}), ("GET", B + "/o/k/acl", {}), ("POST", B + "/acl", {}), ("GET", B + "/iam", {}),
-    ("PUT", B + "/o/k/iam", {}), ("GET", B + "/storageLayout", {}), ("POST", B + "/lockRetentionPolicy", {}),
-    ("POST", B + "/notificationConfigs", {}), ("POST", B + "/o/bulkRestore", {}), ("POST", B + "/o/watch", {}),
-    ("POST", B + "/o", {}), ("GET", "/storage/v1/projects/p/serviceAccount", {}), ("GET", "/storage/v2/b", {}),
-    ("GET", "/{bucket}", {}), ("PUT", "/{bucket}", {}), ("GET", "/{bucket}/k?acl", {}), ("POST", "/{bucket}/k", {}),
-    ("POST", "/storage/v1/b", {"json": {"name": "abc", "autoclass": {"enabled": True}}}),
+NOT_IMPLEMENTED: list[tuple[str, str, dict[str, Any]]] = [
+    ("PUT", B + "/o/k/iam", {}), ("GET", B + "/iam/other?permissions=x", {}), ("POST", B + "/managedFolders", {}),
+    ("GET", B + "/folders", {}), ("GET", B + "/anywhereCaches", {}), ("GET", B + "?softDeleted=true", {}),
+    ("GET", "/storage/v1/b?softDeleted=True", {}), ("GET", B + "/o?filter=contexts.a:*", {}),
+    ("POST", B + "/o/bulkRestore", {}), ("POST", B + "/o/watch", {}),
+    ("POST", B + "/o", {}), ("GET", "/storage/v2/b", {}), ("PUT", "/batch/storage/v1", {}),
+    ("GET", "/{bucket}?versions", {}), ("PUT", "/{bucket}", {}), ("GET", "/{bucket}/k?acl", {}),
+    ("POST", "/{bucket}/k", {}),
+    *(("POST", "/storage/v1/b", {"json": {"name": "abc", field: value}}) for field, value in (
+        ("autoclass", {"enabled": True}), ("hierarchicalNamespace", {"enabled": True}), ("cors", [{}]),
+        ("website", {"mainPageSuffix": "x"}), ("billing", {"requesterPays": True}))),
     ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
         {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}}]}}}),
     ("POST", "/storage/v1/b", {"json": {"name": "abc", "lifecycle": {"rule": [
@@ -34,18 +38,20 @@ UNSPOKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("PATCH", B + "/o/k", {"json": {"kmsKeyName": "projects/p/locations/l/keyRings/r/cryptoKeys/k"}}),
     ("POST", "/upload" + B + "/o?uploadType=media&name=x", {"headers": {"x-goog-encryption-key": "k"}}),
     ("POST", "/upload" + B + "/o?uploadType=media&name=x", {"headers": {"Content-Encoding": "gzip"}}),
-    ("PUT", "/{bucket}/x", {"headers": {"x-goog-copy-source": "a/b"}}),
     ("OPTIONS", B, {}), ("GET", "/storage/v1/b/{bucket}/o/a/b", {}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "more"), UNSPOKEN, ids=[f"{c[0]} {c[1]} {n}" for n, c in enumerate(UNSPOKEN)]
+    ("method", "path", "more"), NOT_IMPLEMENTED, ids=[f"{c[0]} {c[1]} {n}" for n, c in enumerate(NOT_IMPLEMENTED)]
 )
-def test_what_is_not_spoken_answers_501(api: Api, method: str, path: str, more: dict[str, Any]) -> None:
+def test_what_is_not_implemented_is_refused_and_no_client_asks_again(
+    api: Api, method: str, path: str, more: dict[str, Any]
+) -> None:
+    """By 400, as gcloud, rclone and object_store repeat what was answered 5xx."""
     api.insert("k", b"x")
     answer = api.call(method, path.format(bucket=api.bucket), **more)
-    assert answer.status_code == 501, answer.text
+    assert answer.status_code == 400, answer.text
     if path.startswith("/{bucket}"):
         assert "<Code>NotImplemented</Code>" in answer.text
     else:
@@ -75,7 +81,13 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", B + "/o/k/restore", {}), ("GET", B + "/o/k?softDeleted=true", {}),
     ("GET", B + "/o/k?softDeleted=true&generation=1&alt=media", {}),
     ("GET", B + "/o?softDeleted=true&versions=true", {}),
-    ("POST", "/_lifecycle/{bucket}", {"json": {"now": "yesterday"}}),
+    ("POST", "/_lifecycle/{bucket}", {"json": {"now": "yesterday"}}), ("GET", B + "/o?softDeleted=1", {}),
+    ("POST", "/batch/storage/v1", {}), ("POST", B + "/acl", {"json": {"entity": "allUsers", "role": "KING"}}),
+    ("POST", B + "/acl", {"json": {"entity": "somebody", "role": "READER"}}),
+    ("PATCH", B, {"json": {"acl": "x"}}), ("PATCH", B + "?predefinedAcl=x", {}), ("GET", B + "/iam/testPermissions", {}),
+    ("POST", B + "/lockRetentionPolicy?ifMetagenerationMatch=1", {}), ("POST", B + "/lockRetentionPolicy", {}),
+    ("PUT", B + "/iam", {"json": {"bindings": ["x"]}}), ("POST", "/storage/v1/projects/p/hmacKeys", {}),
+    ("POST", B + "/notificationConfigs", {"json": {"topic": "t", "payload_format": "NONE"}}),
     ("POST", "/upload" + B + "/o", {}), ("POST", "/upload" + B + "/o?uploadType=new&name=x", {}),
     ("POST", "/upload" + B + "/o?uploadType=media", {}), ("PATCH", B + "/o/k", {"data": b"{"}),
     ("PATCH", B + "/o/k", {"json": {"contentType": 5}}), ("PATCH", B + "/o/k", {"json": {"metadata": "x"}}),

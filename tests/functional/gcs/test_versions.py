@@ -313,11 +313,9 @@ def test_a_bucket_with_nothing_but_soft_deleted_objects_can_be_deleted(soft: sto
 
 
 @pytest.mark.parametrize("kind", ["made", "soft"])
-def test_a_move_is_not_spoken_where_something_would_be_kept(
-    request: pytest.FixtureRequest, api: Api, kind: str
-) -> None:
+def test_a_move_is_refused_where_something_would_be_kept(request: pytest.FixtureRequest, api: Api, kind: str) -> None:
     _put(request.getfixturevalue(kind), "k", b"1")
-    assert api.object("POST", "k", "/moveTo/o/other").status_code == 501
+    assert api.object("POST", "k", "/moveTo/o/other").status_code == 400
     assert api.names() == ["k"]
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Print = tuple[int, int, int]
 
 
-class Natural:
-    """Natural files. What a person does to them counts: a changed file is a new generation, a removed one a delete."""
+class FolderView:
+    """The files that a person sees, and what a person does to them: changes are generations, removals deletes."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -39,7 +39,7 @@ class Natural:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def agrees(self, bucket: str, name: str, found: Stored | None) -> bool:
-        """Tell whether the natural file is what the database says."""
+        """Return True if the natural file is what the database says."""
         seen = self.fingerprint(bucket, name)
         if found is None:
             return seen is None
