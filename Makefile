@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup test runbook check requirements format prove outage mass-delete kills fanout-kills huge hot-key demo clean test-google-client
+.PHONY: restart help setup test runbook check requirements format prove outage mass-delete kills fanout-kills huge hot-key demo clean test-google-client
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +61,9 @@ outage: $(READY) ## kill the emulator's GCS server for 60 seconds under load, an
 
 mass-delete: $(READY) ## delete 2,000 objects in the emulator, and check that every copy stays
 	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_mass_delete.py
+
+restart: $(READY) ## kill the emulator among 2,000 files, and start it on 20,000: only what changed is copied
+	$(BIN)/python -m pytest -q -s -n 0 -m "slow or not slow" tests/e2e/test_restart.py
 
 kills: $(READY) ## kill the handler and the GCS server 200 times during uploads, and check every copy after each
 	$(BIN)/python -m tests.proof --only storm --kills 200

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import boto3
 from botocore.config import Config
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from local_emulator.settings import Settings
 
+log = logging.getLogger(__name__)
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -40,7 +43,8 @@ class Aws:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._server = ThreadedMotoServer(ip_address=LOOPBACK, port=0, verbose=False)
+        port = free_port(settings.s3_port, "S3 and SQS")
+        self._server = ThreadedMotoServer(ip_address=LOOPBACK, port=port, verbose=False)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -93,6 +97,15 @@ class Aws:
         if self._settings.versioned:
             self.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
+    def waiting(self, *queues: Queue) -> int:
+        """Return how many messages of the queues are not done."""
+        names: list[Literal["ApproximateNumberOfMessages"]] = [
+            f"ApproximateNumberOfMessages{kind}"  # type: ignore[misc] # the stubs know whole names only
+            for kind in ("", "NotVisible", "Delayed")
+        ]
+        asked = [self.sqs.get_queue_attributes(QueueUrl=queue.url, AttributeNames=names) for queue in queues]
+        return sum(int(count) for answer in asked for count in answer["Attributes"].values())
+
     def wire(self) -> None:
         """Send what happens in the source buckets to the events queue from now on."""
         for bucket in self._settings.source_buckets:
@@ -115,3 +128,13 @@ class Aws:
                     ]
                 },
             )
+
+
+def free_port(port: int, what: str) -> int:
+    """Return a port if it can be had, or else 0 for any, and say so."""
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError as error:
+        log.warning("the port %d for %s cannot be had (%s): a free one is taken", port, what, error.strerror)
+        return 0
+    return port

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from local_emulator import environment
-from local_emulator.aws import LOOPBACK, Aws
+from local_emulator.aws import LOOPBACK, Aws, free_port
 from local_emulator.context import Invoke, invoker
 from local_emulator.function_url import Request, event_of
-from local_emulator.settings import StartError, make_folder
-from local_emulator.watch import Mirror
+from local_emulator.mirror import Mirror, SourceBucket
+from local_emulator.s3_events import observers
+from local_emulator.s3_state import State
+from local_emulator.scan import Scanner
+from local_emulator.settings import StartError, check_writable, make_folder
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from local_emulator.settings import Settings
 
+
+log = logging.getLogger(__name__)
 
 STOP_LIMIT = 1.5
 """Seconds for servers to close. What still runs then (a handler, a long poll) is left to the end of the process."""
@@ -38,6 +46,7 @@ class Clouds:
 
     aws: Aws
     mirror: Mirror
+    state: State
     gcs_url: str | None = None
     invoke: Invoke
 
@@ -49,11 +58,13 @@ class Clouds:
         environment.isolate()
         try:
             make_folder(self._settings.destination)
+            for folder in self._settings.folders or [self._settings.destination]:
+                make_folder(folder)
+                check_writable(folder)
             self.aws = self._stack.enter_context(Aws(self._settings))
             if self._settings.gcs_buckets:
                 self.gcs_url = self._start_gcs()
-            self.mirror = Mirror(self._settings.source, self.aws.s3, self._settings.bucket)
-            self.mirror.sync()
+            self._load()
             environment.configure(
                 self.aws,
                 self.gcs_url,
@@ -73,6 +84,47 @@ class Clouds:
         self.mirror.stopped.set()
         self._stack.close()
 
+    def _load(self) -> None:
+        """Put back into S3 what it held, and then what the folder holds now."""
+        source, bucket = self._settings.source, self._settings.bucket
+        scanner = Scanner(source, self._settings.ignore)
+        self.state = self._open_state()
+        self._stack.callback(self.state.close)
+        known = self.state.files()
+        found = scanner.scan().files if source.is_dir() else {}
+        with self.state.together():
+            for key in known.keys() - found.keys():
+                self.state.lost(bucket, key)
+            self.state.restore(source, bucket, lambda key: key in known and known[key] == found.get(key))
+        known = {key: signature for key, signature in known.items() if key in found}
+        observers.append(self.state.changed)
+        self._stack.callback(observers.remove, self.state.changed)
+        stopped = threading.Event()
+        self.mirror = Mirror(
+            source,
+            SourceBucket(bucket, self.state, stopped),
+            scanner,
+            known,
+            settle=self._settings.settle,
+            is_same=self.state.is_in_place,
+            stopped=stopped,
+        )
+        with self.state.together(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.mirror.sync()
+
+    def _open_state(self) -> State:
+        if self._settings.keeps:
+            try:
+                return State(self._settings.source)
+            except OSError as error:
+                log.warning("nothing outlives this run, as the source folder cannot be written to: %s", error)
+        return State(Path(self._stack.enter_context(tempfile.TemporaryDirectory())))
+
+    def begin_anew(self) -> None:
+        """Follow another folder that is where the source folder was."""
+        self.state.move(self._settings.source, self._settings.source_buckets)
+        self.mirror.begin_anew()
+
     def _start_gcs(self) -> str:
         url = self._settings.gcs or self._serve_gcs()
         if self._settings.gcs or not self._settings.single:
@@ -84,7 +136,8 @@ class Clouds:
         from local_emulator.gcs import GcsServer  # a folder target does without it
 
         bucket = self._settings.gcs_buckets[0] if self._settings.single else None
-        server = GcsServer(folder=self._settings.destination, bucket=bucket, host=LOOPBACK, port=0)
+        port = free_port(self._settings.gcs_port, "GCS")
+        server = GcsServer(folder=self._settings.destination, bucket=bucket, host=LOOPBACK, port=port)
         try:
             return str(self._stack.enter_context(server).url)
         except RuntimeError as error:

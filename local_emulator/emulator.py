@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
+from local_emulator.catch_up import CatchUp, compare, copies
 from local_emulator.clouds import Clouds, leave_at_a_signal
 from local_emulator.console import Console
 from local_emulator.poller import Poller
@@ -49,6 +50,7 @@ def _start(settings: Settings, started: ExitStack, console: Console) -> str:
             console.say(f"made the folder {folder}")
     clouds = started.enter_context(Clouds(settings))
     clouds.aws.wire()
+    catch_up = _catch_up(settings, clouds, console)
     for queue in (clouds.aws.queue, clouds.aws.deletes_queue):
         poller = Poller(
             clouds.aws.sqs,
@@ -59,11 +61,43 @@ def _start(settings: Settings, started: ExitStack, console: Console) -> str:
         )
         poller.start()
         started.callback(poller.stop)
-    watcher = Watcher(clouds.mirror, settings.source)
+    watcher = Watcher(clouds.mirror, settings.source, is_same=clouds.state.is_in_place, begin_anew=clouds.begin_anew)
     watcher.start()
     started.callback(watcher.stop)
     started.enter_context(RestServer(listener, clouds.invoke, concurrency=settings.concurrency))
+    catch_up.start()
+    started.callback(catch_up.stop)
+    started.callback(_say_what_waits, clouds, catch_up, console)
     return _announcement(settings, clouds, url_of(listener))
+
+
+def _catch_up(settings: Settings, clouds: Clouds, console: Console) -> CatchUp:
+    """Compare both sides, and say what was found."""
+    first, everything = clouds.state.first, settings.catch_up == "all"
+    clouds.state.loaded()
+    found = copies(settings, clouds.gcs_url)
+    differs = compare(clouds.state, found, settings.rules, everything=everything)
+    before = sum(row.before and not row.gone for row in clouds.state.known())
+    lines = [f"{len(differs.events):,} of {len(differs.events) + differs.equal:,} objects differ from their copies"]
+    if settings.catch_up == "none":
+        lines[0] += ", and stay so (--no-catch-up)"
+    if first and before and not everything:
+        lines = [f"{before:,} objects were there before the first start; --catch-up copies them"]
+    if differs.strange:
+        lines += [f"{differs.strange:,} copies are of objects that {settings.source} knows nothing of: they stay"]
+    if differs.events or before or differs.strange:
+        console.say("\n".join(lines))
+    events = [] if settings.catch_up == "none" else differs.events
+    return CatchUp(events, lambda: clouds.aws.waiting(clouds.aws.queue), console.say)
+
+
+def _say_what_waits(clouds: Clouds, catch_up: CatchUp, console: Console) -> None:
+    """Say at the end what was not done, and that it is not lost."""
+    waiting = clouds.aws.waiting(clouds.aws.queue, clouds.aws.deletes_queue) + catch_up.left
+    if waiting:
+        console.say(
+            f"{waiting:,} events were not done. The next start compares both sides and finds what they were of."
+        )
 
 
 def _announcement(settings: Settings, clouds: Clouds, rest: str) -> str:

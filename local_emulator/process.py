@@ -30,7 +30,7 @@ class EmulatorProcess:
 
     def __init__(self, *arguments: str) -> None:
         self._arguments = arguments
-        self._lines: deque[str] = deque(maxlen=1000)
+        self._lines: deque[str] = deque(maxlen=10_000)
         self._answered = threading.Event()
 
     def __enter__(self) -> Self:

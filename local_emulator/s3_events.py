@@ -34,7 +34,7 @@ class Event(NamedTuple):
 
     name: str
     bucket: FakeBucket
-    key: FakeKey | FakeDeleteMarker
+    key: FakeKey | FakeDeleteMarker | Absent
     """The object, or what it was before it was deleted."""
     version_id: str | None = None
     """Of a version that was deleted by its id."""
@@ -100,6 +100,26 @@ def _worth_sending(events: list[Event]) -> list[Event]:
     created = [event for event in events if event.name.startswith(CREATED)]
     chosen = completed or created
     return [event for event in events if event in chosen or not (chosen and event.name.startswith((CREATED, TAGGED)))]
+
+
+class Absent(NamedTuple):
+    """An object that is not there any more."""
+
+    name: str
+    version_id: None = None
+
+
+def send_again(found: list[Event]) -> None:
+    """Send events of several objects in one message, as if they had just happened."""
+    configuration = found[0].bucket.notification_configuration
+    if not configuration:
+        return
+    target = configuration.queue[0]
+    *_, region, _account, name = target.arn.split(":")
+    records = [record(event, target.id) for event in found]
+    notifications._send_sqs_message(  # noqa: SLF001 - see below
+        found[0].bucket.account_id, {"Records": records}, name, region
+    )
 
 
 def _deliver(event: Event) -> None:

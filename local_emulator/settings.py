@@ -2,10 +2,16 @@
 
 import json
 import re
+import tempfile
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local_emulator.scan import EDITORS
+
+SETTLE = 5.0
+"""Seconds."""
 S3_BUCKET_NAME = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -41,6 +47,17 @@ class Settings:
     deletes_limit: int = 1000
     """Deletes that may wait at once; 0: none waits."""
     verbose: bool = False
+    ignore: tuple[str, ...] = EDITORS
+    """Patterns of names that are no objects."""
+    settle: float = SETTLE
+    """Seconds without a change after which a file goes up that a program has open for writing."""
+    keeps: bool = False
+    """What S3 holds is kept in the source folder."""
+    catch_up: str = "changed"
+    """What is copied at the start: "changed", "all", or "none"."""
+    s3_port: int = 0
+    gcs_port: int = 0
+    """0: a free one."""
 
     @property
     def source_buckets(self) -> list[str]:
@@ -52,6 +69,12 @@ class Settings:
         """Every GCS bucket that is replicated to."""
         names = [_gcs_bucket(rule) for rule in self.rules]
         return list(dict.fromkeys(name for name in names if name is not None))
+
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder that is replicated to without Google's API."""
+        urls = [urllib.parse.urlsplit(rule["Destination"]["Bucket"]) for rule in self.rules]
+        return list(dict.fromkeys(Path(urllib.parse.unquote(url.path)) for url in urls if url.scheme == "file"))
 
 
 def _gcs_bucket(rule: dict[str, Any]) -> str | None:
@@ -155,3 +178,16 @@ def make_folder(folder: Path) -> bool:
     except OSError as error:
         raise UsageError(f"the folder {folder} cannot be made: {error.strerror}") from error
     return True
+
+
+def check_writable(folder: Path) -> None:
+    """See that copies can be written.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"no copy can be written to the folder {folder}: {error.strerror}") from error

@@ -64,6 +64,13 @@ class Desk:
     def post(self, key: str, bucket: str = "dummy") -> Answer:
         return self.request(body=json.dumps({"s3_bucket": bucket, "s3_key": key}).encode())
 
+    def bytes(self, key: str) -> bytes | None:
+        """The copy's bytes, None where there is none."""
+        try:
+            return (self.destination / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def equal(self, key: str) -> bool:
         copy = self.destination / key
         try:

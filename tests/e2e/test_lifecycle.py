@@ -74,7 +74,7 @@ def test_a_signal_ends_it_silently_while_the_source_is_loaded(tmp_path: Path, mo
         [sys.executable, "-m", "local_emulator", *folders, *more], cwd=ROOT, stderr=subprocess.PIPE, text=True
     ) as loading:
         assert loading.stderr
-        assert loading.stderr.readline() == "local_emulator: loading 1 files, 4,096 MiB, into s3://dummy\n"
+        assert loading.stderr.readline() == "local_emulator: loading 1 files, 4,096 MiB, into S3\n"
         told = psutil.Process(loading.pid)
         before = told.io_counters().read_chars
         eventually(lambda: told.io_counters().read_chars > before + (64 << 20), "parts are sent")

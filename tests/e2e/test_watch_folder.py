@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,6 @@ def test_a_file_that_becomes_a_folder_ends_right(desk: Desk) -> None:
         "Grüße/日本/Straße.txt",
         "per%cent%2Fencoded.txt",
         ".hidden",
-        "editor.txt~",
         "cache.pyc",
         "node_modules/x.js",
         "quote\"and'quote.txt",
@@ -130,15 +130,93 @@ def test_what_the_replicator_did_not_put_there_is_kept(desk: Desk) -> None:
     assert (desk.destination / "theirs.txt").read_bytes() == b"theirs"
 
 
-def test_the_source_folder_may_go_and_come_again(start: Callable[..., Desk]) -> None:
+def test_a_source_folder_that_vanishes_is_an_error_and_costs_no_copy(start: Callable[..., Desk]) -> None:
     desk = start("--target", "folder")
     (desk.source / "first.txt").write_bytes(b"1")
     desk.await_equal("first.txt")
-    shutil.rmtree(desk.source)
+    away = desk.source.rename(desk.source.with_name("away"))
+    eventually(lambda: "is gone. Nothing is deleted for that: bring it back" in desk.told(), "the error")
+    away.rename(desk.source)
+    (desk.source / "second.txt").write_bytes(b"2")
+    desk.await_equal("second.txt")
+    assert "is back" in desk.told()
+    assert desk.equal("first.txt")
+    (desk.source / "first.txt").unlink()
     desk.await_gone("first.txt")
+
+
+def test_another_folder_in_its_place_is_followed_and_costs_no_copy(start: Callable[..., Desk]) -> None:
+    desk = start("--target", "folder")
+    (desk.source / "first.txt").write_bytes(b"1")
+    desk.await_equal("first.txt")
+    desk.source.rename(desk.source.with_name("away"))
+    eventually(lambda: "is gone" in desk.told(), "the error")
     desk.source.mkdir()
     (desk.source / "second.txt").write_bytes(b"2")
     desk.await_equal("second.txt")
+    assert "another folder is at " in desk.told()
+    assert (desk.destination / "first.txt").read_bytes() == b"1"
+    assert s3_of(desk).get_object(Bucket="dummy", Key="first.txt")["Body"].read() == b"1"
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(100, id="100"), pytest.param(2000, id="2,000", marks=[pytest.mark.slow])]
+)
+def test_a_tree_that_is_renamed_always_has_its_copies(start: Callable[..., Desk], count: int) -> None:
+    desk = start("--deletes-limit", "100000")
+    (desk.source / "old").mkdir()
+    for number in range(count):
+        (desk.source / f"old/{number}.txt").write_bytes(b"%d" % number)
+    eventually(lambda: len(list(desk.destination.glob("old/*.txt"))) == count, "every copy", 20 + count / 10)
+    (desk.source / "old").rename(desk.source / "new")
+
+    def copies(name: str) -> set[str]:
+        return {path.name for path in desk.destination.glob(f"{name}/*.txt")}
+
+    def moved() -> bool:
+        old = copies("old")
+        assert len(old | copies("new")) == count, "a file has no copy"
+        return not old
+
+    eventually(moved, f"the old names gone in {desk.told()}", 20 + count / 10)
+    assert len(copies("new")) == count
+
+
+def test_a_file_that_is_written_slowly_goes_up_once(start: Callable[..., Desk]) -> None:
+    desk = start()
+    with (desk.source / "slow.bin").open("wb", buffering=0) as slow:
+        for _ in range(10):
+            slow.write(bytes(1 << 20))
+            (desk.source / "quick.txt").write_bytes(b"%f" % time.time())
+            desk.await_equal("quick.txt")
+    desk.await_equal("slow.bin")
+
+    def lines() -> list[str]:
+        return [line for line in desk.emulator.output() if " slow.bin " in line]
+
+    eventually(lines, "the line that says so")
+    (desk.source / "quick.txt").write_bytes(b"the last")
+    desk.await_equal("quick.txt")
+    assert len(lines()) == 1
+
+
+def test_a_versioned_buckets_states_arrive_when_versions_are_deleted_by_their_ids(start: Callable[..., Desk]) -> None:
+    desk = start("--versioned")
+    s3 = s3_of(desk)
+    first, second = (s3.put_object(Bucket="dummy", Key="v", Body=body)["VersionId"] for body in (b"first", b"second"))
+
+    def copy_is(body: bytes) -> None:
+        eventually(lambda: desk.bytes("v") == body, f"the copy being {body!r} in {desk.told()}")
+
+    copy_is(b"second")
+    s3.delete_object(Bucket="dummy", Key="v", VersionId=second)
+    copy_is(b"first")
+    marker = s3.delete_object(Bucket="dummy", Key="v")["VersionId"]
+    desk.await_gone("v")
+    s3.delete_object(Bucket="dummy", Key="v", VersionId=marker)
+    copy_is(b"first")
+    s3.delete_object(Bucket="dummy", Key="v", VersionId=first)
+    desk.await_gone("v")
 
 
 def test_a_delete_in_a_versioned_bucket_arrives(start: Callable[..., Desk]) -> None:
