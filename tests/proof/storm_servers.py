@@ -263,7 +263,7 @@ def serve_gcs(pipe: Connection, folder: Path, port: int, seed: str, rate: float,
     texts = _ANY | _UPLOAD | _CHUNK
     amounts = itertools.cycle((256, 512, 1024))
 
-    def plan(self: faults.Faults, method: str, headers: Mapping[str, str]) -> faults.Armed | None:
+    def plan(self: faults.Faults, method: str, headers: Mapping[str, str]) -> faults.PlannedFault | None:
         if CALM in headers:
             return None
         size = int(headers.get("Content-Length", "0"))
@@ -272,7 +272,7 @@ def serve_gcs(pipe: Connection, folder: Path, port: int, seed: str, rate: float,
         kind = decks["chunk" if chunk else "upload" if upload and next(turns) % 3 else "any"].draw()
         if kind is None:
             return None
-        return faults.Armed(faults.parse(texts[kind].format(next(amounts))), lambda: noted.count(kind))
+        return faults.PlannedFault(faults.parse(texts[kind].format(next(amounts))), lambda: noted.count(kind))
 
     turns = itertools.count()
     faults.Faults.plan = plan  # type: ignore[method-assign]
