@@ -62,9 +62,7 @@ class TooLarge(Exception):
 
 
 class Transport:
-    """Sends requests to any server, by connections that are kept. All threads share it.
-
-    A handle of libcurl's keeps the connections that it made. One thread at a time uses it.
+    """Sends requests to any server, by connections that are kept. All threads share it, but one at a time has a handle.
 
     Args:
         connections: handles kept while no thread uses them.
@@ -154,11 +152,11 @@ class Transport:
         """Return a handle that no other thread uses, with its connections unless they idled for too long."""
         with self._lock:
             curl, since = self._idle.pop() if self._idle else (None, 0.0)
-        if curl is not None and 0 <= self._clock() - since <= IDLE_MAX:
-            return curl
-        if curl is not None:  # the others idled for longer
+        if curl is not None:
+            if 0 <= self._clock() - since <= IDLE_MAX:
+                return curl
             curl.close()
-            self.close()
+            self.close()  # the others idled for longer
         return self._made()
 
     def _release(self, curl: pycurl.Curl, held: int) -> None:
@@ -235,14 +233,17 @@ def _bound_unsent(descriptor: int, _purpose: int) -> int:
 
 
 def _answer(lines: list[bytes], data: bytes) -> Answer:
-    status = 0
+    status, is_whole = 0, False
     headers: dict[str, str] = {}
-    for line in b"".join(lines).decode("latin-1").replace("\r\n", "\n").split("\n"):
+    for line in b"".join(lines).decode("latin-1").replace("\r\n", "\n").split("\n")[:-1]:
         name, colon, value = line.partition(":")
         if line.startswith("HTTP/"):  # of the last answer, after those that say to go on
-            status = int(line.split()[1])
+            status, is_whole = int(line.split()[1]), False
             headers.clear()
         elif colon:
             lower, value = name.lower(), value.lstrip(" \t")
             headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+        is_whole = is_whole or not line
+    if not is_whole:  # libcurl takes what came before the connection ended for all of the headers
+        raise Broken("the headers of the answer end early")
     return Answer(status, headers, data)

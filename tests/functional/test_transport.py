@@ -309,3 +309,23 @@ def test_a_server_that_is_exempt_is_asked_directly(
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "example.com,127.0.0.1")
         assert ask(transport, server).data == b"ok"
+
+
+_HEADERS = b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 5\r\n"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET", "POST"])
+@pytest.mark.parametrize(
+    "begun",
+    [_HEADERS, _HEADERS + b"x-amz-meta-numb", b"HTTP/1.1 100 Continue\r\n\r\n" + _HEADERS, b"HTTP/1.1 200 OK\r\n"],
+    ids=["after a header", "within a header", "after those that say to go on", "after the status"],
+)
+def test_headers_that_end_early_are_no_answer(transport: Transport, method: str, begun: bytes) -> None:
+    """libcurl takes them for all of the headers, and so S3's HEAD would describe an object without its metadata."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(begun)
+
+    with served(serve) as port, pytest.raises(Broken):
+        transport.request(method, f"http://127.0.0.1:{port}/", {}, silence=5.0)
