@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -109,6 +110,10 @@ class Deck:
 # --- S3 and SQS
 
 
+_AT_A_TIME: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""By key. moto shows an object before it has its metadata; S3's changes are atomic."""
+
+
 class Calm(MotoRequestHandler):
     """Answers in one packet and keeps the connection; werkzeug's own waits 10 ms and closes it."""
 
@@ -123,7 +128,8 @@ class Calm(MotoRequestHandler):
         started: list[Any] = []
         start: Any = lambda *given: started.append(given)  # noqa: E731 - WSGI's own shape
         try:
-            body = b"".join(self.server.app(environ, start))
+            with _AT_A_TIME[self.path.partition("?")[0]]:
+                body = b"".join(self.server.app(environ, start))
             status, headers = started[-1][:2]
         except RuntimeError:  # moto's own races
             body, status, headers = b"", "500 Internal Server Error", []
