@@ -76,14 +76,14 @@ def _consistent(old: Attributes, new_: Attributes) -> Attributes:
             raise errors.GcsError(403, "retentionPolicyNotMet", "A locked retention policy can only be made longer.")
         policy["isLocked"] = True
     access = new_.get("iamConfiguration", {})
-    uniform = access.get("uniformBucketLevelAccess", {})
+    uniform, shown = access.get("uniformBucketLevelAccess", {}), {"enabled": False}
     if uniform.get("enabled"):
         if any(new_.get(name) != old.get(name) for name in ("acl", "defaultObjectAcl")):
             raise errors.invalid("Cannot set an ACL for a bucket when uniform bucket-level access is enabled.")
         locked = attributes.timestamp(datetime.now(UTC) + timedelta(days=90))
-        uniform = {"enabled": True, "lockedTime": uniform.get("lockedTime", locked)}
+        shown = {"enabled": True, "lockedTime": uniform.get("lockedTime", locked)}
     if access:
-        both = dict.fromkeys(("uniformBucketLevelAccess", "bucketPolicyOnly"), uniform or {"enabled": False})
+        both = dict.fromkeys(("uniformBucketLevelAccess", "bucketPolicyOnly"), shown)
         new_["iamConfiguration"] = access | both
     return new_
 
@@ -142,11 +142,11 @@ def _hierarchical_namespace(value: Any) -> Attributes:
 def _iam_configuration(value: Any) -> Attributes:
     if not isinstance(value, dict) or value.get("publicAccessPrevention", "inherited") not in {"inherited", "enforced"}:
         raise errors.invalid(f"Invalid value for iamConfiguration: {value!r}")
-    said = dict(value)
-    for name in ("bucketPolicyOnly", "uniformBucketLevelAccess"):  # two names for one thing, the second one is newer
-        if isinstance(said.get(name), dict) and isinstance(said[name].get("enabled"), bool):
-            said["uniformBucketLevelAccess"] = {"enabled": said[name]["enabled"]}
-    return said
+    names = ("uniformBucketLevelAccess", "bucketPolicyOnly")  # two names for one thing; clients change the first
+    given = [value[name]["enabled"] for name in names if isinstance(value.get(name), dict) and "enabled" in value[name]]
+    if not all(isinstance(flag, bool) for flag in given):
+        raise errors.invalid(f"Invalid value for iamConfiguration: {value!r}")
+    return value | ({"uniformBucketLevelAccess": {"enabled": given[0]}} if given else {})
 
 
 def _retention_policy(value: Any) -> Attributes:

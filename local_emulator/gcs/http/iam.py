@@ -79,7 +79,7 @@ async def hmac_keys(call: Call, project: str) -> web.StreamResponse:
     if call.method == "POST":
         if not (account := call.query.get("serviceAccountEmail")):
             raise errors.required("Required parameter: serviceAccountEmail")
-        access, now = f"GOOG1E{secrets.token_hex(27).upper()}"[:61], attributes.now()
+        access, now = f"GOOG1E{secrets.token_hex(28).upper()}"[:61], attributes.now()
         made: Document = {"accessId": access, "projectId": project, "serviceAccountEmail": account, "state": "ACTIVE"}
         made |= {"timeCreated": now, "updated": now, "number": 1}
         await call.store.commit(documents.change(HMAC_KEY, owner, access, lambda _: made))

@@ -76,6 +76,14 @@ def test_the_real_client_lists(full: Api, client: storage.Client) -> None:
     assert folders.prefixes == {"a/b/"}
 
 
+def test_booleans_may_begin_with_a_capital(full: Api, client: storage.Client) -> None:
+    """As Google's client and gcloud write them: True, not true."""
+    found = client.bucket(full.bucket).list_blobs(prefix="a", delimiter="/", include_trailing_delimiter=True)
+    assert [blob.name for blob in found] == ["a", "a/"]
+    assert list(client.bucket(full.bucket).list_blobs(soft_deleted=True)) == []
+    assert _page(full, includeTrailingDelimiter="yes")["error"]["code"] == 400
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [

@@ -475,3 +475,26 @@ def test_fields_select_what_is_shown(api: Api, fields: str, shown: set[str] | No
     answer = api.object("GET", "k", params={"fields": fields}).json()
     assert set(answer) == (shown or set(api.resource("k")))
     assert json.dumps(answer)
+
+
+@pytest.mark.parametrize("body", [b"null", b" null\n", b"", b"{}"])
+def test_rclone_says_nothing_of_the_copy_by_null(api: Api, body: bytes) -> None:
+    """The bytes of rclone's server-side copy, and of its PATCH; test_clients runs rclone itself."""
+    api.multipart({"name": "k", "metadata": {"a": "b"}, "contentType": "x/y"}, b"abc")
+    copied = api.object("POST", "k", f"/rewriteTo/b/{api.bucket}/o/copy", data=body)
+    assert (copied.status_code, copied.json()["resource"]["metadata"]) == (200, {"a": "b"})
+    assert api.object("POST", "k", f"/copyTo/b/{api.bucket}/o/copy", data=body).json()["contentType"] == "x/y"
+    assert api.object("PATCH", "copy", data=body).json()["metadata"] == {"a": "b"}
+
+
+def test_a_composed_object_has_no_content_type_that_nobody_gave(bucket: storage.Bucket) -> None:
+    for name in "ab":
+        bucket.blob(name).upload_from_string(name, content_type="text/x")
+    made = bucket.blob("ab")
+    made.compose([bucket.blob("a"), bucket.blob("b")])
+    made.reload()
+    assert (made.content_type, made.download_as_bytes()) == (None, b"ab")
+    made.content_type = "text/y"
+    made.compose([bucket.blob("a")])
+    made.reload()
+    assert made.content_type == "text/y"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 import pytest
 
@@ -57,6 +58,106 @@ def test_generation_zero_means_absent(api: Api) -> None:
 def test_a_put_of_other_bytes_stores_nothing(api: Api, header: dict[str, str]) -> None:
     answer = api.xml("PUT", "k", data=b"hello", headers=header)
     assert (answer.status_code, "<Code>BadDigest</Code>" in answer.text, api.names()) == (400, True, [])
+
+
+def test_conditions_name_the_entity_tag_that_the_server_gave(api: Api) -> None:
+    for own in (api.xml("PUT", "k", data=b"old").headers["ETag"], f'"{api.resource("k")["etag"]}"'):
+        assert api.xml("GET", "k", headers={"If-Match": own}).status_code == 200
+        assert api.xml("GET", "k", headers={"If-None-Match": f'"other", {own}'}).status_code == 304
+        assert api.xml("PUT", "k", data=b"new", headers={"If-None-Match": own}).status_code == 412
+    tag = api.xml("HEAD", "k").headers["ETag"]
+    assert [api.xml("PUT", "k", data=b"new", headers={"If-Match": tag}).status_code for _ in "ab"] == [200, 412]
+    assert api.xml("GET", "k", headers={"If-Match": '"other"'}).status_code == 412
+    assert api.xml("PUT", "k", headers={"If-None-Match": "*"}).status_code == 412
+    assert api.xml("PUT", "absent", headers={"If-Match": "*"}).status_code == 412
+
+
+def test_conditions_on_the_time_of_the_last_change(api: Api) -> None:
+    api.insert("k", b"x")
+    changed, long_ago = api.xml("HEAD", "k").headers["Last-Modified"], "Sat, 01 Jan 2000 00:00:00 GMT"
+    cases = [
+        ({"If-Modified-Since": changed}, 304), ({"If-Modified-Since": long_ago}, 200),
+        ({"If-Unmodified-Since": changed}, 200), ({"If-Unmodified-Since": long_ago}, 412),
+        ({"If-Modified-Since": "yesterday"}, 200),
+        ({"If-Modified-Since": changed, "If-None-Match": '"other"'}, 200),
+        ({"If-Unmodified-Since": long_ago, "If-Match": "*"}, 200),
+    ]  # fmt: skip
+    for method in ("GET", "HEAD"):
+        assert [api.xml(method, "k", headers=headers).status_code for headers, _ in cases] == [
+            want for _, want in cases
+        ]
+
+
+def _found(pattern: str, text: str) -> list[str]:
+    return re.findall(f"<{pattern}>(.*?)</{pattern}>", text)
+
+
+def test_a_listing_as_object_store_asks_for_it(api: Api) -> None:
+    for name in ("a", "d/1", "d/2", "d/e/3", "x&y", "ü"):
+        api.insert(name, b"abc")
+    query = {"list-type": "2", "max-keys": "2", "delimiter": "/"}
+    keys: list[str] = []
+    folders: list[str] = []
+    token: list[str] = [""]
+    while token:
+        page = api.call("GET", f"/{api.bucket}", params=query | ({"continuation-token": token[0]} if token[0] else {}))
+        assert (page.status_code, page.headers["Content-Type"].partition(";")[0]) == (200, "application/xml")
+        keys += _found("Key", page.content.decode())
+        folders += [prefix for common in _found("CommonPrefixes", page.text) for prefix in _found("Prefix", common)]
+        token = _found("NextContinuationToken", page.text)
+        assert _found("IsTruncated", page.text) == [str(bool(token)).lower()]
+    assert (keys, folders) == (["a", "x&amp;y", "ü"], ["d/"])
+    one = api.call("GET", f"/{api.bucket}", params={"prefix": "a"}).text
+    resource = api.resource("a")
+    assert (_found("ETag", one), _found("Size", one)) == (['"900150983cd24fb0d6963f7d28e17f72"'], ["3"])
+    assert (_found("Generation", one), _found("LastModified", one)) == ([resource["generation"]], [resource["updated"]])
+
+
+def test_a_listing_of_the_first_version_goes_on_from_its_marker(api: Api) -> None:
+    for name in ("a", "d/1", "d/2", "x y", "z"):
+        api.insert(name)
+    seen: list[str] = []
+    marker: list[str] = [""]
+    while marker:
+        query = {"max-keys": "1", "delimiter": "/", "encoding-type": "url", "marker": unquote(marker[0])}
+        page = api.call("GET", f"/{api.bucket}/", params=query).text
+        seen += _found("Key", page) + [p for common in _found("CommonPrefixes", page) for p in _found("Prefix", common)]
+        marker = _found("NextMarker", page)
+    assert seen == ["a", "d/", "x%20y", "z"]
+    after = api.call("GET", f"/{api.bucket}", params={"list-type": "2", "start-after": "d/1"}).text
+    assert _found("Key", after) == ["d/2", "x y", "z"]
+    assert api.call("GET", f"/{api.bucket}?max-keys=-1").status_code == 400
+    assert [api.call("HEAD", f"/{name}").status_code for name in (api.bucket, "missing-bucket")] == [200, 404]
+    missing = api.call("GET", "/missing-bucket")
+    assert (missing.status_code, _found("Code", missing.text)) == (404, ["NoSuchBucket"])
+
+
+def test_a_copy_keeps_or_replaces_the_metadata(api: Api) -> None:
+    made = api.xml("PUT", "a b/ü", data=b"abc", headers={"x-goog-meta-one": "1", "Content-Type": "a/b"})
+    source = {"x-goog-copy-source": f"{api.bucket}/a%20b/%C3%BC"}
+    copy = api.xml("PUT", "k", headers=source | {"x-goog-if-generation-match": "0", "x-goog-storage-class": "NEARLINE"})
+    assert (copy.status_code, _found("ETag", copy.text)) == (200, [made.headers["ETag"]])
+    resource = api.resource("k")
+    assert (resource["metadata"], resource["contentType"], resource["storageClass"]) == (
+        {"one": "1"},
+        "a/b",
+        "NEARLINE",
+    )
+    assert copy.headers["x-goog-generation"] == resource["generation"]
+    assert api.xml("PUT", "k", headers=source | {"x-goog-if-generation-match": "0"}).status_code == 412
+    replace = {"x-goog-metadata-directive": "REPLACE", "x-goog-meta-two": "2"}
+    assert api.xml("PUT", "k", headers=source | replace).status_code == 200
+    assert (api.resource("k")["metadata"], api.media("k").content) == ({"two": "2"}, b"abc")
+    for name, value, want in (
+        ("if-match", made.headers["ETag"], 200), ("if-match", '"other"', 412), ("if-none-match", '"other"', 200),
+        ("if-generation-match", made.headers["x-goog-generation"], 200), ("if-generation-match", "1", 412),
+        ("if-metageneration-match", "1", 200), ("generation", made.headers["x-goog-generation"], 200),
+        ("generation", "1", 404),
+    ):  # fmt: skip
+        headers = source | {f"x-goog-copy-source-{name}": value}
+        assert api.xml("PUT", "k", headers=headers).status_code == want, name
+    assert api.xml("PUT", "k", headers={"x-goog-copy-source": f"{api.bucket}/missing"}).status_code == 404
+    assert api.xml("PUT", "k", headers=source | {"x-goog-metadata-directive": "MERGE"}).status_code == 400
 
 
 def _begin(api: Api, name: str) -> str:
