@@ -19,6 +19,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +185,8 @@ class Troubled(Calm):
             return
         wire.write(head + gap + body[:middle])
         self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):  # the client has gone
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def _hang_up(self) -> None:
         self.close_connection = True
